@@ -1,0 +1,1 @@
+from sb3_gogepo.gogepo.gogepo import GoGePo

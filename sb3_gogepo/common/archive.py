@@ -1,0 +1,258 @@
+"""Files without pickles: SB3's zip layout with JSON settings, written atomically, read without running any code.
+
+SB3 stores what JSON cannot express as cloudpickle inside the zip's ``data`` entry, so loading such a file runs whatever
+its author put there. Here spaces, schedules and classes are described in JSON instead.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import pathlib
+import tempfile
+import warnings
+import zipfile
+from collections import deque
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
+
+PathOrFile = str | os.PathLike[str] | io.BufferedIOBase | io.BytesIO
+
+TAG = "__type__"
+#: Classes of these modules may be named in a file without ``trust``: importing them runs nothing but installed libraries.
+TRUSTED_MODULES = ("torch.nn.modules", "torch.optim", "stable_baselines3.", "sb3_gogepo.", "builtins")
+
+
+class UnsavedValue:
+    """Stands for a value that could not be written to a file (an arbitrary callable, say)."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+    def __repr__(self) -> str:
+        return f"UnsavedValue({self.description})"
+
+    def __call__(self, *args: Any) -> float:
+        """Schedules may be called while the model is set up; ``learn`` refuses to use an unsaved one."""
+        return 0.0
+
+
+def encode(value: Any) -> Any:
+    """Express ``value`` in JSON.
+
+    Known: JSON's own types, tuples, deques, NumPy scalars and arrays, Box and Discrete spaces, SB3's schedules,
+    importable classes, devices.
+
+    :raises TypeError: for anything else.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple, deque)):
+        items = [encode(item) for item in value]
+        if isinstance(value, list):
+            return items
+        if isinstance(value, deque):
+            return {TAG: "deque", "items": items, "maxlen": value.maxlen}
+        return {TAG: "tuple", "items": items}
+    if isinstance(value, dict):
+        return {TAG: "dict", "items": [[encode(key), encode(item)] for key, item in value.items()]}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return {TAG: "array", "dtype": value.dtype.str, "shape": list(value.shape), "values": value.ravel().tolist()}
+    if type(value) is spaces.Box:
+        return {TAG: "Box", "low": encode(value.low), "high": encode(value.high), "dtype": np.dtype(value.dtype).str}
+    if type(value) is spaces.Discrete:
+        return {TAG: "Discrete", "n": int(value.n), "start": int(value.start)}
+    if isinstance(value, UnsavedValue):
+        return {TAG: "unsaved", "description": value.description}
+    if isinstance(value, FloatSchedule):
+        return encode(value.value_schedule)
+    if type(value) is ConstantSchedule:
+        return {TAG: "ConstantSchedule", "value": float(value.val)}
+    if type(value) is LinearSchedule:
+        return {TAG: "LinearSchedule", "start": value.start, "end": value.end, "end_fraction": value.end_fraction}
+    if type(value).__name__ == "SimpleLinearSchedule":  # rl_zoo3's "lin_<x>"
+        return {TAG: "LinearSchedule", "start": float(value.initial_value), "end": 0.0, "end_fraction": 1.0}
+    if isinstance(value, type) and "<locals>" not in value.__qualname__ and value.__module__ != "__main__":
+        return {TAG: "class", "module": value.__module__, "name": value.__qualname__}
+    if isinstance(value, th.device):
+        return str(value)
+    raise TypeError(f"cannot be written without a pickle: {value!r}")
+
+
+def decode(value: Any, trust: bool = False) -> Any:
+    """The inverse of :func:`encode`.
+
+    :param trust: also import classes from outside torch, SB3 and this package, and unpickle SB3's own entries.
+    :raises ValueError: if the value needs trust, or is not understood.
+    """
+    if isinstance(value, list):
+        return [decode(item, trust) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get(TAG)
+    if kind == "tuple":
+        return tuple(decode(value["items"], trust))
+    if kind == "deque":
+        return deque(decode(value["items"], trust), maxlen=value["maxlen"])
+    if kind == "dict":
+        return {decode(key, trust): decode(item, trust) for key, item in value["items"]}
+    if kind == "array":
+        return np.array(value["values"], dtype=np.dtype(value["dtype"])).reshape(value["shape"])
+    if kind == "Box":
+        return spaces.Box(low=decode(value["low"]), high=decode(value["high"]), dtype=np.dtype(value["dtype"]).type)
+    if kind == "Discrete":
+        return spaces.Discrete(n=value["n"], start=value["start"])
+    if kind == "unsaved":
+        return UnsavedValue(value["description"])
+    if kind == "ConstantSchedule":
+        return ConstantSchedule(value["value"])
+    if kind == "LinearSchedule":
+        return LinearSchedule(start=value["start"], end=value["end"], end_fraction=value["end_fraction"])
+    if kind == "class":
+        return _import_class(value["module"], value["name"], trust)
+    if ":serialized:" in value:
+        if not trust:
+            raise ValueError("it is pickled, and unpickling runs code: pass trust=True if you know who wrote the file")
+        import base64
+
+        return cloudpickle.loads(base64.b64decode(value[":serialized:"]))
+    raise ValueError(f"unknown entry {str(value)[:80]}")
+
+
+def _import_class(module: str, name: str, trust: bool) -> type:
+    if not trust and not f"{module}.".startswith(TRUSTED_MODULES):
+        raise ValueError(f"it names the class {module}.{name}, and importing it runs code: pass trust=True if you know who wrote the file")
+    result: Any = importlib.import_module(module)
+    for part in name.split("."):
+        result = getattr(result, part)
+    if not isinstance(result, type):
+        raise ValueError(f"{module}.{name} is not a class")
+    return result
+
+
+def encode_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Encode each entry; one that cannot be written becomes an :class:`UnsavedValue`, with a warning that names it."""
+    encoded = {}
+    for name, value in settings.items():
+        try:
+            encoded[name] = encode(value)
+        except TypeError:
+            warnings.warn(f"{name} was not saved: {value!r} cannot be written without a pickle. Pass it again when loading.", stacklevel=4)
+            encoded[name] = encode(UnsavedValue(f"{name}={value!r}"))
+    return encoded
+
+
+def decode_settings(encoded: dict[str, Any], trust: bool, source: Any) -> dict[str, Any]:
+    """Decode each entry of a file's settings.
+
+    :raises ValueError: naming the file, the entry and what is wrong with it.
+    """
+    settings = {}
+    for name, value in encoded.items():
+        try:
+            settings[name] = decode(value, trust)
+        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            raise ValueError(f"cannot load '{name}' from {source}: {error}") from error
+    return settings
+
+
+def write_zip(path: PathOrFile, settings: dict[str, Any], state_dicts: dict[str, Any], tensors: dict[str, th.Tensor] | None = None) -> None:
+    """Write SB3's zip: ``data``, one ``<name>.pth`` a state dict, ``pytorch_variables.pth``, version and system info.
+
+    A path without suffix gets ``.zip``; missing folders are made. The file appears complete or not at all.
+    """
+    archive = io.BytesIO()
+    save_to_zip_file(archive, data=encode_settings(settings), params=state_dicts, pytorch_variables=tensors)
+    write_atomically(path, archive.getvalue(), suffix=".zip")
+
+
+def read_zip(path: PathOrFile, device: th.device | str = "auto", trust: bool = False, skip: frozenset[str] = frozenset()) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Read what :func:`write_zip` wrote: settings, state dicts, tensors.
+
+    :param skip: settings that are not decoded at all.
+    :raises ValueError: if the file is empty, truncated, not such a zip, or needs ``trust``.
+    """
+    content = read_bytes(path, suffix=".zip")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            broken = archive.testzip()
+            if broken is not None:
+                raise ValueError(f"{_name(path)} is damaged: entry '{broken}' fails its checksum")
+            if "data" not in archive.namelist():
+                raise ValueError(f"{_name(path)} holds no 'data' entry: it was not saved by Stable-Baselines3 or sb3_gogepo")
+            encoded = json.loads(archive.read("data"))
+        _, state_dicts, tensors = load_from_zip_file(io.BytesIO(content), load_data=False, device=device)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{_name(path)} is not a complete zip file ({len(content)} bytes): {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{_name(path)} cannot be read: {error}") from error
+    encoded = {name: value for name, value in encoded.items() if name not in skip}
+    return decode_settings(encoded, trust, _name(path)), state_dicts, tensors or {}
+
+
+def write_tensors(path: PathOrFile, content: dict[str, Any], suffix: str) -> None:
+    """``torch.save`` of tensors and JSON-encoded settings, atomically."""
+    file = io.BytesIO()
+    th.save(content, file)
+    write_atomically(path, file.getvalue(), suffix=suffix)
+
+
+def read_tensors(path: PathOrFile, device: th.device | str = "cpu", suffix: str = "") -> dict[str, Any]:
+    """Read what :func:`write_tensors` wrote, with ``weights_only=True``.
+
+    :raises ValueError: if the file is damaged or holds anything but tensors and plain values.
+    """
+    content = read_bytes(path, suffix=suffix)
+    try:
+        return th.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        raise ValueError(f"{_name(path)} cannot be read ({len(content)} bytes): {str(error).splitlines()[0] if str(error) else error!r}") from error
+
+
+def write_atomically(path: PathOrFile, content: bytes, suffix: str) -> None:
+    """Write to a temporary file in the same folder, flush it to the disk, then rename it onto ``path``."""
+    if not isinstance(path, (str, os.PathLike)):
+        path.write(content)
+        return
+    target = pathlib.Path(path)
+    if target.suffix == "":
+        target = target.with_name(target.name + suffix)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files
+        os.replace(temporary, target)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_bytes(path: PathOrFile, suffix: str) -> bytes:
+    """All bytes of a path (``suffix`` is tried too) or of an open binary file."""
+    if not isinstance(path, (str, os.PathLike)):
+        path.seek(0)
+        return path.read()
+    file = pathlib.Path(path)
+    if not file.is_file() and pathlib.Path(f"{file}{suffix}").is_file():
+        file = pathlib.Path(f"{file}{suffix}")
+    return file.read_bytes()
+
+
+def _name(path: PathOrFile) -> str:
+    return f"'{path}'" if isinstance(path, (str, os.PathLike)) else "the given file object"

@@ -1,0 +1,65 @@
+"""Checks of what users pass: one ValueError that names the argument, the received value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+
+def check_number(name: str, value: Any, minimum: float | None = None, exclusive: bool = False, integer: bool = False) -> None:
+    """Raise unless ``value`` is a finite number (an int if ``integer``) of at least, or above, ``minimum``."""
+    kind = "an integer" if integer else "a finite number"
+    bound = "" if minimum is None else f" {'>' if exclusive else '>='} {minimum:g}"
+    good = isinstance(value, (int, np.integer) if integer else (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if good and not math.isfinite(value):
+        good = False
+    if good and minimum is not None:
+        good = value > minimum if exclusive else value >= minimum
+    if not good:
+        raise ValueError(f"{name} must be {kind}{bound}, got {value!r}")
+
+
+def check_observation_space(space: spaces.Space, algorithm: str) -> None:
+    """Raise unless ``space`` is a flat Box."""
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return
+    if isinstance(space, spaces.Dict):
+        remedy = "wrap the env in gymnasium.wrappers.FlattenObservation"
+    elif isinstance(space, spaces.Box):
+        remedy = "extract features or wrap the env in gymnasium.wrappers.FlattenObservation"
+    else:
+        remedy = "wrap the env in gymnasium.wrappers.FlattenObservation, which one-hot encodes discrete observations"
+    raise ValueError(f"{algorithm} supports flat Box observation spaces, got {space}; {remedy}")
+
+
+def check_action_space(space: spaces.Space, algorithm: str) -> None:
+    """Raise unless ``space`` is Discrete or a Box of floats with finite bounds."""
+    if isinstance(space, spaces.Discrete):
+        return
+    if not isinstance(space, spaces.Box):
+        remedy = "wrap the env in a gymnasium.ActionWrapper that offers one Discrete or Box space (e.g. one choice for each combination)"
+        raise ValueError(f"{algorithm} supports Box and Discrete action spaces, got {space}; {remedy}")
+    if not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(f"{algorithm} supports Box action spaces of floats, got {space}; wrap the env in a gymnasium.ActionWrapper that rounds")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(
+            f"{algorithm} needs finite action bounds, got {space}; wrap the env in gymnasium.wrappers.RescaleAction or set bounds in the env"
+        )
+
+
+def check_learning_rate(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a finite number >= 0 or a schedule."""
+    if not callable(value):
+        check_number(name, value, minimum=0)
+
+
+def check_train_freq(value: Any) -> tuple[int, str]:
+    """``train_freq`` as ``(number, "step" | "episode")``; an int counts env steps."""
+    frequency, unit = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, "step")
+    if unit not in ("step", "episode"):
+        raise ValueError(f"train_freq must be an integer >= 1 or a tuple such as (1, 'episode') or (100, 'step'), got {value!r}")
+    check_number("train_freq", frequency, minimum=1, integer=True)
+    return int(frequency), unit

@@ -1,0 +1,377 @@
+"""CommandAlgorithm: what all algorithms that learn from (policy weights, command, return) share, over SB3's BaseAlgorithm.
+
+The loop of :meth:`CommandAlgorithm.learn`: choose commands, generate policies (+ noise), run one episode of each, store,
+train. A subclass brings a policy class and :meth:`CommandAlgorithm.train`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from gymnasium.envs.registration import registry
+from gymnasium.error import Error as GymnasiumError
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from sb3_gogepo.common import archive
+from sb3_gogepo.common.checks import check_action_space, check_number, check_observation_space, check_learning_rate, check_train_freq
+from sb3_gogepo.envs import LEGACY_IDS
+from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy, check_command
+from sb3_gogepo.common.policy_buffer import PolicyBuffer
+from sb3_gogepo.common.rollout import Episode, run_episodes
+
+SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
+
+
+class Candidates(NamedTuple):
+    """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds."""
+
+    commands: np.ndarray
+    policy_weights: th.Tensor
+    seeds: list[int]
+
+
+class CommandSweep(NamedTuple):
+    """What policies generated for ``commands`` achieved; all arrays are (n_commands,), in return units / env steps."""
+
+    commands: np.ndarray
+    mean_returns: np.ndarray
+    std_returns: np.ndarray
+    mean_lengths: np.ndarray
+
+
+class CommandAlgorithm(BaseAlgorithm):
+    """Base class of the algorithms that generate policies from commands.
+
+    Parameters are SB3's, except:
+
+    :param policy: policy alias or class; or, when ``env`` is None, the env: ``GoGePo("Hopper-v3")``.
+    :param buffer_size: policies kept, first in first out.
+    :param batch_size: policies a gradient step sees.
+    :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`.
+    :param train_freq: train every that many env steps, or ``(n, "episode")``. Updates that fall due during an
+        iteration's episodes are made when they have ended.
+    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring.
+    :param n_candidates: policies tried between two trainings; None: as many as there are envs. With a number, results
+        do not depend on how many envs run them.
+    :param alive_bonus_offset: added to each step's reward in the returns the algorithm learns from, e.g. -1 for Hopper;
+        logged rewards stay the env's own (as sb3-contrib's ARS).
+    :param normalize_observations: by running statistics kept in the policy. They change between iterations only.
+    :raises ValueError: naming the argument, for any value outside its range, unsupported spaces, or an unknown env.
+    """
+
+    policy: GeneratorPolicy
+    replay_buffer: PolicyBuffer
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] | GymEnv,
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule,
+        buffer_size: int,
+        batch_size: int,
+        recency: float,
+        train_freq: int | tuple[int, str],
+        weight_noise_std: float,
+        n_candidates: int | None,
+        alive_bonus_offset: float,
+        normalize_observations: bool,
+        stats_window_size: int,
+        tensorboard_log: str | None,
+        policy_kwargs: dict[str, Any] | None,
+        verbose: int,
+        seed: int | None,
+        device: th.device | str,
+    ) -> None:
+        name = type(self).__name__
+        policy, env = self._split_policy_and_env(policy, env)
+        check_learning_rate("learning_rate", learning_rate)
+        check_number("buffer_size", buffer_size, minimum=1, integer=True)
+        check_number("batch_size", batch_size, minimum=1, integer=True)
+        check_number("recency", recency, minimum=0)
+        check_number("weight_noise_std", weight_noise_std, minimum=0)
+        if n_candidates is not None:
+            check_number("n_candidates", n_candidates, minimum=1, integer=True)
+        check_number("alive_bonus_offset", alive_bonus_offset)
+        if env is not None:
+            env = self._wrap_env(self._make_env(env, verbose), verbose)
+            check_observation_space(env.observation_space, name)
+            check_action_space(env.action_space, name)
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=learning_rate,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            supported_action_spaces=(spaces.Box, spaces.Discrete),
+        )
+        self.buffer_size = buffer_size
+        self.batch_size = batch_size
+        self.recency = recency
+        self.train_freq = check_train_freq(train_freq)
+        self.weight_noise_std = weight_noise_std
+        self.n_candidates = n_candidates
+        self.alive_bonus_offset = alive_bonus_offset
+        self.normalize_observations = normalize_observations
+        #: Entropy from which every candidate's noise and reset seed derive
+        self.run_seed = int(np.random.SeedSequence().entropy) % 2**63 if seed is None else int(seed)  # type: ignore[call-overload]
+        self.best_return: float | None = None
+        self._follows_best = True  # does predict use the best command, or one the user set?
+        self._candidate_num = 0
+        self._untrained_amount = 0  # env steps or episodes (train_freq's unit) since the last training
+
+    # ------------------------------------------------------------------ set-up
+
+    @classmethod
+    def _split_policy_and_env(cls, policy: Any, env: Any) -> tuple[Any, Any]:
+        """``GoGePo("Hopper-v3")`` and ``GoGePo(env)`` mean ``GoGePo("MlpPolicy", env)``."""
+        if isinstance(policy, type) and issubclass(policy, BasePolicy):
+            return policy, env
+        if isinstance(policy, str) and policy in cls.policy_aliases:
+            return policy, env
+        aliases = ", ".join(cls.policy_aliases)
+        if env is not None:
+            raise ValueError(f"policy must be one of {aliases} or a policy class when env is given, got {policy!r}")
+        if isinstance(policy, str) and ":" not in policy and policy not in registry:
+            raise ValueError(f"policy must be one of {aliases}, a policy class, or, as the only positional argument, a registered env id, got {policy!r}")
+        return "MlpPolicy", policy
+
+    @staticmethod
+    def _make_env(env: GymEnv | str, verbose: int) -> GymEnv:
+        if isinstance(env, str) and verbose >= 1 and env in LEGACY_IDS:
+            print(f"{env} needs mujoco-py, which is gone: using the dynamics and rewards of {LEGACY_IDS[env]}.")
+        try:
+            return maybe_make_env(env, 0)
+        except GymnasiumError as error:
+            raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
+        ).to(self.device)
+        self.replay_buffer = self._make_replay_buffer()
+
+    def _make_replay_buffer(self) -> PolicyBuffer:
+        return PolicyBuffer(
+            buffer_size=self.buffer_size,
+            n_weights=self.policy.layout.n_weights,
+            recency=self.recency,
+            seed=self.run_seed,
+            device=self.device,
+        )
+
+    # ------------------------------------------------------------------ learning
+
+    def learn(
+        self: SelfCommandAlgorithm,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 10,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfCommandAlgorithm:
+        """Train for at least ``total_timesteps`` env steps; the last iteration's episodes are finished.
+
+        :param total_timesteps: env steps, all envs together; ``1e6`` is fine.
+        :param log_interval: episodes between two log entries; None: no log.
+        :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
+        """
+        check_number("total_timesteps", total_timesteps, minimum=1)
+        if log_interval is not None:
+            check_number("log_interval", log_interval, minimum=1, integer=True)
+        if self.env is None:
+            raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
+        total_steps, callback = self._setup_learn(
+            int(total_timesteps), callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
+        )
+        callback.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
+        next_log = self._episode_num
+        while self.num_timesteps < total_steps:
+            candidates = self.propose_candidates()
+            episodes = self.collect_episodes(candidates, callback)
+            if episodes is None:  # a callback said stop
+                break
+            self.store_episodes(candidates, episodes)
+            self._update_current_progress_remaining(self.num_timesteps, total_steps)
+            self._train_if_due(episodes)
+            if log_interval is not None and self._episode_num >= next_log:
+                next_log = self._episode_num + log_interval
+                self.dump_logs()
+        callback.on_training_end()
+        return self
+
+    def next_commands(self, n_candidates: int) -> np.ndarray:
+        """(n_candidates,) commands to try next, in return units."""
+        raise NotImplementedError
+
+    def propose_candidates(self) -> Candidates:
+        """Generate the next policies and add exploration noise.
+
+        A candidate's noise and reset seed derive from the run's seed and its number alone.
+        """
+        n_candidates = self.n_candidates or self.n_envs
+        commands = self.next_commands(n_candidates)
+        policy_weights = self.policy.generate_weights(commands).cpu()
+        seeds = []
+        for i in range(n_candidates):
+            rng = np.random.default_rng(np.random.SeedSequence(entropy=self.run_seed, spawn_key=(self._candidate_num + i,)))
+            noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
+            policy_weights[i] += self.noise_scale * th.from_numpy(noise)
+            seeds.append(int(rng.integers(2**31)))
+        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds)
+
+    @property
+    def noise_scale(self) -> float | th.Tensor:
+        """Standard deviation of the exploration noise: a number, or (n_weights,)."""
+        return self.weight_noise_std
+
+    def collect_episodes(self, candidates: Candidates, callback: BaseCallback) -> list[Episode] | None:
+        """One episode of each candidate; None if the callback stopped the training."""
+        assert self.env is not None
+
+        def on_step(n_steps: int, infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
+            self.num_timesteps += n_steps
+            self._update_info_buffer(infos, dones)
+            callback.update_locals({"self": self, "infos": infos, "dones": dones, "candidates": candidates})
+            return callback.on_step()
+
+        callback.on_rollout_start()
+        episodes = run_episodes(
+            self.env,
+            self.policy.layout,
+            candidates.policy_weights,
+            self.policy.activation,
+            self.policy.action_map,
+            self.policy.normalizer.frozen(),
+            candidates.seeds,
+            on_step=on_step,
+            keep_observations=self.normalize_observations,
+        )
+        callback.on_rollout_end()
+        return episodes
+
+    def store_episodes(self, candidates: Candidates, episodes: list[Episode]) -> None:
+        """Put what the candidates did into buffer and statistics, in the candidates' order."""
+        for command, policy_weights, episode in zip(candidates.commands, candidates.policy_weights, episodes, strict=True):
+            episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
+            self.replay_buffer.add(policy_weights, command, episode_return)
+            if episode.observations is not None:
+                self.policy.normalizer.update(episode.observations)
+            self.best_return = episode_return if self.best_return is None else max(self.best_return, episode_return)
+        self._candidate_num += len(episodes)
+        self._episode_num += len(episodes)
+        self.logger.record("train/command", float(candidates.commands[-1]))
+        self.logger.record("train/best_return", self.best_return)
+
+    def _train_if_due(self, episodes: list[Episode]) -> None:
+        """Call :meth:`train` for the env steps or episodes that have passed, then let ``predict`` see the result."""
+        frequency, unit = self.train_freq
+        self._untrained_amount += len(episodes) if unit == "episode" else sum(episode.length for episode in episodes)
+        n_rounds, self._untrained_amount = divmod(self._untrained_amount, frequency)
+        if n_rounds:
+            self.train(n_rounds)
+        if self._follows_best and self.best_return is not None:
+            self.policy.command = self.best_return
+        self.policy.forget_acting_weights()
+
+    def train(self, n_rounds: int) -> None:
+        """Make ``n_rounds`` rounds of gradient steps."""
+        raise NotImplementedError
+
+    def dump_logs(self) -> None:
+        """Write one log entry."""
+        assert self.ep_info_buffer is not None
+        time_elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        if len(self.ep_info_buffer) > 0:
+            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if self.ep_success_buffer:
+            self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / time_elapsed))
+        self.logger.record("time/time_elapsed", int(time_elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    # ------------------------------------------------------------------ policies on demand
+
+    @property
+    def command(self) -> float:
+        """The return ``predict`` aims at, in return units: the best so far, until you set one (None: the best again)."""
+        return self.policy.command
+
+    @command.setter
+    def command(self, value: float | None) -> None:
+        self._follows_best = value is None
+        if value is not None:
+            self.policy.command = value
+        elif self.best_return is not None:
+            self.policy.command = self.best_return
+
+    def generate_policy(self, command: float) -> GeneratedPolicy:
+        """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
+        return self.policy.generate_policy(command)
+
+    def evaluate_commands(self, commands: Any, n_eval_episodes: int = 10, env: GymEnv | None = None, seed: int = 0) -> CommandSweep:
+        """Generate a noise-free policy for each command and run it: the paper's Figure 5.
+
+        :param commands: (n_commands,) returns.
+        :param n_eval_episodes: episodes a command.
+        :param env: where to run; None: the training env. Returns are the env's own, plus ``alive_bonus_offset`` a step,
+            so that they compare with the commands. Statistics of a VecNormalize stay as they are.
+        :param seed: the k-th episode of each command is reset with ``seed + k``.
+        :raises ValueError: for a command that is not finite, or if there is no env.
+        """
+        values = np.array([check_command(command) for command in np.atleast_1d(np.asarray(commands, dtype=object))])
+        check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
+        vec_env = self.env if env is None else self._wrap_env(env)
+        if vec_env is None:
+            raise ValueError("there is no env to evaluate in: pass env=")
+        check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
+        policy_weights = self.policy.generate_weights(values).cpu().repeat_interleave(n_eval_episodes, dim=0)
+        vec_normalize = unwrap_vec_normalize(vec_env)
+        was_training = vec_normalize is not None and vec_normalize.training
+        if vec_normalize is not None:
+            vec_normalize.training = False
+        try:
+            vec_env.reset()
+            episodes = run_episodes(
+                vec_env,
+                self.policy.layout,
+                policy_weights,
+                self.policy.activation,
+                self.policy.action_map,
+                self.policy.normalizer.frozen(),
+                [seed + k for k in range(n_eval_episodes)] * len(values),
+            )
+        finally:
+            if vec_normalize is not None:
+                vec_normalize.training = was_training
+            if env is None:
+                self._last_obs = None  # the training env was used: learn must reset it
+        assert episodes is not None
+        lengths = np.array([episode.length for episode in episodes]).reshape(len(values), n_eval_episodes)
+        returns = np.array([episode.episode_return for episode in episodes]).reshape(lengths.shape) + self.alive_bonus_offset * lengths
+        return CommandSweep(values, returns.mean(axis=1), returns.std(axis=1), lengths.mean(axis=1))
+
+    # ------------------------------------------------------------------ files
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "replay_buffer", "_last_obs", "_last_original_obs", "_last_episode_starts", "action_noise", "lr_schedule"]

@@ -1,0 +1,32 @@
+"""GoGePo's two losses, as pure functions. All returns and commands here are scaled (see ``commands.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch as th
+
+from sb3_gogepo.common.policy_weights import Layer
+
+Evaluate = Callable[[Sequence[Layer]], th.Tensor]
+
+
+def evaluator_loss(evaluator: Evaluate, layers: Sequence[Layer], returns: th.Tensor) -> th.Tensor:
+    """Mean of (V(theta) - R)^2 (Algorithm 1, line 9) over a batch.
+
+    :param layers: layers of batch_size stored (noisy) policies.
+    :param returns: (batch_size,) what each of them achieved.
+    """
+    return (evaluator(layers) - returns).square().mean()
+
+
+def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Tensor) -> th.Tensor:
+    """Mean of (V(G(c)) - c)^2 (Algorithm 1, line 13) over a batch.
+
+    The gradient is meant for the generator that made ``layers``. The evaluator is left alone as long as the caller
+    optimizes the generator's parameters only.
+
+    :param layers: layers of the batch_size policies generated for ``commands``, without noise.
+    :param commands: (batch_size,) commanded returns.
+    """
+    return (evaluator(layers) - commands).square().mean()

@@ -1,0 +1,76 @@
+"""Running statistics that live in the policy: of observations, and of the returns that scale the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from torch import nn
+
+
+class ObservationNormalizer(nn.Module):
+    """(observation - mean) / (std + 1e-8) with SB3's running statistics; the identity until something was seen.
+
+    The statistics are float64 buffers, so they are saved with the policy.
+    """
+
+    mean: th.Tensor
+    var: th.Tensor
+    count: th.Tensor
+
+    def __init__(self, n_obs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", th.zeros(n_obs, dtype=th.float64))
+        self.register_buffer("var", th.ones(n_obs, dtype=th.float64))
+        self.register_buffer("count", th.zeros((), dtype=th.float64))
+
+    def update(self, observations: np.ndarray) -> None:
+        """Merge (n, n_obs) raw observations."""
+        statistics = RunningMeanStd(epsilon=0.0, shape=tuple(self.mean.shape))
+        statistics.mean, statistics.var = self.mean.cpu().numpy(), self.var.cpu().numpy()
+        statistics.count = self.count.item()
+        statistics.update(observations.astype(np.float64))
+        self.mean.copy_(th.from_numpy(statistics.mean))
+        self.var.copy_(th.from_numpy(statistics.var))
+        self.count.fill_(statistics.count)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """(..., n_obs) raw -> float32 normalized observations."""
+        if self.count == 0:
+            return observations.float()
+        return ((observations.double() - self.mean) / (self.var.sqrt() + 1e-8)).float()
+
+    def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The present normalization as a NumPy function; later updates do not change it."""
+        if self.count == 0:
+            return lambda observations: observations.astype(np.float32)
+        mean, std = self.mean.cpu().numpy().copy(), np.sqrt(self.var.cpu().numpy()) + 1e-8
+        return lambda observations: ((observations - mean) / std).astype(np.float32)
+
+
+class ReturnScaler(nn.Module):
+    """Returns and commands in return units <-> what the networks see: ``(value - offset) / scale``."""
+
+    offset: th.Tensor
+    scale: th.Tensor
+
+    def __init__(self, offset: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("offset", th.tensor(float(offset), dtype=th.float64))
+        self.register_buffer("scale", th.tensor(float(scale), dtype=th.float64))
+
+    def forward(self, values: th.Tensor) -> th.Tensor:
+        """Return units -> scaled, float32."""
+        return ((values - self.offset) / self.scale).float()
+
+    def unscale(self, values: th.Tensor) -> th.Tensor:
+        """Scaled -> return units."""
+        return values * self.scale + self.offset
+
+    def fit(self, returns: np.ndarray) -> None:
+        """Take the mean and standard deviation of (n_returns,) as offset and scale; n_returns < 2 changes nothing."""
+        if len(returns) > 1:
+            self.offset.fill_(float(returns.mean()))
+            self.scale.fill_(max(float(returns.std()), 1e-6))

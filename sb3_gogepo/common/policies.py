@@ -1,0 +1,254 @@
+"""Policies that a generator makes: GeneratorPolicy (any command) and GeneratedPolicy (one command, stand-alone)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import get_device
+from torch import nn
+
+from sb3_gogepo.common import archive
+from sb3_gogepo.common.generator import Generator
+from sb3_gogepo.common.normalization import ObservationNormalizer, ReturnScaler
+from sb3_gogepo.common.policy_weights import Layer, WeightLayout, forward_policies
+from sb3_gogepo.common.rollout import ActionMap
+
+SelfPolicy = TypeVar("SelfPolicy", bound="PicklefreePolicy")
+
+
+class PicklefreePolicy(BasePolicy):
+    """SB3's BasePolicy whose ``save`` and ``load`` use no pickle: tensors, and the constructor's arguments as JSON."""
+
+    def save(self, path: archive.PathOrFile) -> None:
+        """Write the policy to ``path``, atomically."""
+        arguments = archive.encode_settings(self._get_constructor_parameters())
+        archive.write_tensors(path, {"state_dict": self.state_dict(), "data": json.dumps(arguments)}, suffix="")
+
+    @classmethod
+    def load(cls: type[SelfPolicy], path: archive.PathOrFile, device: th.device | str = "auto", trust: bool = False) -> SelfPolicy:
+        """Read a policy; no code from the file is run unless ``trust`` is True.
+
+        :raises ValueError: if the file is damaged, of another policy class, or needs ``trust``.
+        """
+        content = archive.read_tensors(path, device=get_device(device))
+        if not (isinstance(content, dict) and {"state_dict", "data"} <= content.keys() and isinstance(content["data"], str)):
+            raise ValueError(f"'{path}' was not saved by {cls.__name__}.save")
+        arguments = archive.decode_settings(json.loads(content["data"]), trust, f"'{path}'")
+        try:
+            policy = cls(**arguments)
+            policy.load_state_dict(content["state_dict"])
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"'{path}' does not hold a {cls.__name__}: {error}") from error
+        return policy.to(get_device(device))
+
+
+class GeneratedPolicy(PicklefreePolicy):
+    """One generated policy, free of its generator: a plain deterministic MLP with its observation normalization.
+
+    Works wherever SB3 wants a policy: ``predict``, ``evaluate_policy``, ``save`` / ``load``. ``forward`` is plain
+    PyTorch, so it can be traced and exported.
+
+    :param command: the return, in return units, for which it was generated.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+        net_arch: Sequence[int],
+        activation_fn: type[nn.Module] = nn.Tanh,
+        command: float = float("nan"),
+    ) -> None:
+        super().__init__(observation_space, action_space, squash_output=isinstance(action_space, spaces.Box))
+        self.net_arch, self.activation_fn, self.command = list(net_arch), activation_fn, command
+        self.action_map = ActionMap(action_space)
+        self.normalizer = ObservationNormalizer(observation_space.shape[0])
+        sizes = [observation_space.shape[0], *net_arch, self.action_map.n_outputs]
+        modules: list[nn.Module] = []
+        for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+            modules += [nn.Linear(n_in, n_out), activation_fn()]
+        self.mlp = nn.Sequential(*modules[:-1])
+
+    def forward(self, observations: th.Tensor, deterministic: bool = True) -> th.Tensor:
+        """(n, n_obs) raw observations -> (n, n_actions) actions in [-1, 1] (Box), or (n,) choices (Discrete)."""
+        outputs = self.mlp(self.normalizer(observations))
+        return self.action_map.choose(outputs)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        assert isinstance(observation, th.Tensor)
+        return self(observation)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            command=self.command,
+        )
+
+
+class GeneratorPolicy(PicklefreePolicy):
+    """A generator with all it needs to act: command, command scaling and observation normalization.
+
+    ``predict`` acts as the noise-free policy of :attr:`command`.
+
+    :param net_arch: hidden layers of the generated policies; any widths.
+    :param activation_fn: activation between them.
+    :param tile_size: units of a hidden layer that one generated tile covers.
+    :param generator_net_arch: hidden layers of the generator's tile networks.
+    :param embedding_dim: size of a tile's embedding.
+    :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``.
+    :param average_tile_biases: see :class:`~sb3_gogepo.common.generator.Generator`.
+    :raises ValueError: for sizes that are not positive integers or an ``activation_fn`` that is no module class.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+        lr_schedule: Any = None,
+        net_arch: Sequence[int] = (256, 256),
+        activation_fn: type[nn.Module] = nn.Tanh,
+        tile_size: int = 32,
+        generator_net_arch: Sequence[int] = (64, 64),
+        embedding_dim: int = 8,
+        output_scale: float = 2.0,
+        average_tile_biases: bool = False,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            squash_output=isinstance(action_space, spaces.Box),
+        )
+        for name, sizes in (("net_arch", net_arch), ("generator_net_arch", generator_net_arch), ("tile_size", [tile_size]), ("embedding_dim", [embedding_dim])):
+            _check_sizes(name, sizes)
+        if not (isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)):
+            raise ValueError(f"activation_fn must be a torch.nn.Module class such as torch.nn.Tanh, got {activation_fn!r}")
+        if not (np.isfinite(output_scale) and output_scale > 0):
+            raise ValueError(f"output_scale must be a finite number > 0, got {output_scale}")
+        self.net_arch, self.activation_fn = list(net_arch), activation_fn
+        self.activation = activation_fn()
+        self.action_map = ActionMap(action_space)
+        self.layout = WeightLayout((observation_space.shape[0], *net_arch, self.action_map.n_outputs))
+        self.generator_kwargs = dict(
+            tile_size=tile_size,
+            generator_net_arch=list(generator_net_arch),
+            embedding_dim=embedding_dim,
+            output_scale=output_scale,
+            average_tile_biases=average_tile_biases,
+        )
+        self.generator = Generator(
+            self.layout,
+            tile_size=tile_size,
+            hidden_sizes=generator_net_arch,
+            embedding_dim=embedding_dim,
+            output_scale=output_scale,
+            average_tile_biases=average_tile_biases,
+        )
+        self.normalizer = ObservationNormalizer(observation_space.shape[0])
+        self.scaler = ReturnScaler()
+        self.register_buffer("_command", th.zeros((), dtype=th.float64))
+        self._acting_layers: list[Layer] | None = None
+
+    @property
+    def command(self) -> float:
+        """The return, in return units, that ``predict`` aims at."""
+        return float(self._command)
+
+    @command.setter
+    def command(self, value: float) -> None:
+        self._command.fill_(check_command(value))
+        self.forget_acting_weights()
+
+    def generate_layers(self, commands: th.Tensor) -> list[Layer]:
+        """(n_commands,) commands in return units -> layers of their policies; differentiable."""
+        return self.generator.generate_layers(self.scaler(commands))
+
+    @th.no_grad()
+    def generate_weights(self, commands: np.ndarray | Sequence[float]) -> th.Tensor:
+        """(n_commands,) commands in return units -> (n_commands, n_weights) flat policy weights, without noise."""
+        return self.layout.join(self.generate_layers(th.as_tensor(np.asarray(commands, dtype=np.float64), device=self.device)))
+
+    def generate_policy(self, command: float) -> GeneratedPolicy:
+        """The policy of one command, on its own.
+
+        :raises ValueError: if ``command`` is not finite.
+        """
+        command = check_command(command)
+        policy = GeneratedPolicy(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            command=command,
+        ).to(self.device)
+        layers = self.layout.split(self.generate_weights([command]))
+        linears = [module for module in policy.mlp if isinstance(module, nn.Linear)]
+        with th.no_grad():
+            for linear, layer in zip(linears, layers, strict=True):
+                linear.weight.copy_(layer.weight[0])
+                linear.bias.copy_(layer.bias[0])
+        policy.normalizer.load_state_dict(self.normalizer.state_dict())
+        policy.set_training_mode(False)
+        return policy
+
+    def forget_acting_weights(self) -> None:
+        """To be called when the generator, the scaling or the command changed: ``predict`` generates anew."""
+        self._acting_layers = None
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self.forget_acting_weights()
+        return super().load_state_dict(*args, **kwargs)
+
+    def forward(self, observations: th.Tensor, deterministic: bool = True) -> th.Tensor:
+        """(n, n_obs) raw observations -> actions of the command's policy: (n, n_actions) in [-1, 1], or (n,) choices."""
+        if self._acting_layers is None:
+            self._acting_layers = self.layout.split(self.generate_weights([self.command]))
+        outputs = forward_policies(self._acting_layers, self.normalizer(observations), self.activation)
+        return self.action_map.choose(outputs.squeeze(0))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        assert isinstance(observation, th.Tensor)
+        return self(observation)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+            **self.generator_kwargs,
+        )
+
+
+def check_command(command: float) -> float:
+    """``command`` as a float.
+
+    :raises ValueError: if it is no finite number.
+    """
+    try:
+        value = float(command)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not np.isfinite(value):
+        raise ValueError(f"command must be a finite number (a return), got {command!r}")
+    return value
+
+
+def _check_sizes(name: str, sizes: Sequence[int]) -> None:
+    if isinstance(sizes, (str, dict)) or any(isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1 for size in sizes):
+        raise ValueError(f"{name} must hold positive integers only, got {sizes!r}")

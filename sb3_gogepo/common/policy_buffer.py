@@ -1,0 +1,92 @@
+"""PolicyBuffer: a ring of (policy weights, command, return), with recency sampling and its own random generator."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch as th
+
+
+class PolicyBufferSamples(NamedTuple):
+    """A batch: policy_weights (batch_size, n_weights), commands and returns (batch_size,), in return units."""
+
+    policy_weights: th.Tensor
+    commands: th.Tensor
+    returns: th.Tensor
+
+
+class PolicyBuffer:
+    """The last ``buffer_size`` policies that acted, with the return each achieved.
+
+    Memory is claimed from the system only as the buffer fills (``n_weights * 4`` bytes a policy).
+
+    :param recency: a policy of age rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
+    :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
+    """
+
+    def __init__(self, buffer_size: int, n_weights: int, recency: float = 1.1, seed: int | None = None, device: th.device | str = "cpu") -> None:
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
+        if n_weights < 1:
+            raise ValueError(f"n_weights must be at least 1, got {n_weights}")
+        if not (np.isfinite(recency) and recency >= 0):
+            raise ValueError(f"recency must be a finite number >= 0, got {recency}")
+        self.buffer_size = int(buffer_size)
+        self.n_weights = n_weights
+        self.recency = recency
+        self.device = th.device(device)
+        self.policy_weights = th.empty(self.buffer_size, n_weights)
+        self.commands = np.zeros(self.buffer_size)
+        self.returns = np.zeros(self.buffer_size)
+        self.n_added = 0
+        self.rng = np.random.default_rng(seed)
+        # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
+        self._cumulative_mass = np.cumsum(np.arange(1, self.buffer_size + 1, dtype=np.float64) ** -recency)
+
+    def __len__(self) -> int:
+        return min(self.n_added, self.buffer_size)
+
+    def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
+        """Store one policy, (n_weights,), replacing the oldest when full.
+
+        :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
+        """
+        if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):
+            raise ValueError(f"only finite policies and returns can be stored, got a return of {episode_return}")
+        index = self.n_added % self.buffer_size
+        self.policy_weights[index] = policy_weights.detach()
+        self.commands[index] = command
+        self.returns[index] = episode_return
+        self.n_added += 1
+
+    def probabilities(self) -> np.ndarray:
+        """(n_stored,) probability of each age rank, newest first."""
+        ranks = np.arange(1, len(self) + 1, dtype=np.float64)
+        return ranks**-self.recency / self._cumulative_mass[len(self) - 1]
+
+    def sample_ranks(self, batch_size: int) -> np.ndarray:
+        """(batch_size,) age ranks, 0 = newest, drawn with replacement."""
+        if not len(self):
+            raise ValueError("cannot sample from an empty PolicyBuffer")
+        mass = self._cumulative_mass[: len(self)]
+        return np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
+
+    def _indices(self, ranks: np.ndarray) -> np.ndarray:
+        return (self.n_added - 1 - ranks) % self.buffer_size
+
+    def sample(self, batch_size: int) -> PolicyBufferSamples:
+        """A batch drawn with replacement, on ``device``."""
+        indices = self._indices(self.sample_ranks(batch_size))
+        return PolicyBufferSamples(
+            policy_weights=self.policy_weights[th.from_numpy(indices)].to(self.device),
+            commands=self._to_tensor(self.commands[indices]),
+            returns=self._to_tensor(self.returns[indices]),
+        )
+
+    def sample_returns(self, batch_size: int) -> th.Tensor:
+        """(batch_size,) returns drawn with replacement: the commands on which the generator is trained."""
+        return self._to_tensor(self.returns[self._indices(self.sample_ranks(batch_size))])
+
+    def _to_tensor(self, values: np.ndarray) -> th.Tensor:
+        return th.as_tensor(values, dtype=th.float32, device=self.device)

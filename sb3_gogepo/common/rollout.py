@@ -1,0 +1,132 @@
+"""Policy weights -> episodes in a VecEnv: each env runs a policy of its own, one batched forward acts for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from torch import nn
+
+from sb3_gogepo.common.policy_weights import BatchedActor, WeightLayout
+
+
+class Episode(NamedTuple):
+    """What one candidate did in one episode.
+
+    ``episode_return`` is in the env's own reward units, without the alive bonus offset; ``observations`` are the raw
+    ones the policy acted on, (length, n_obs), or None when they were not asked for.
+    """
+
+    episode_return: float
+    length: int
+    observations: np.ndarray | None
+
+
+class ActionMap:
+    """Last-layer outputs -> actions of the env: tanh onto a Box's bounds, argmax for Discrete.
+
+    Inside :class:`~sb3_gogepo.GoGePo` the tanh output, in [-1, 1], or the logits serve as probing actions.
+    """
+
+    def __init__(self, action_space: spaces.Box | spaces.Discrete) -> None:
+        self.action_space = action_space
+        self.is_discrete = isinstance(action_space, spaces.Discrete)
+        self.n_outputs = int(action_space.n) if isinstance(action_space, spaces.Discrete) else int(np.prod(action_space.shape))
+        if isinstance(action_space, spaces.Box):
+            # float64: high - low of a float32 space must not overflow
+            low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
+            self.center, self.half_range = (high + low) / 2, (high - low) / 2
+
+    def squash(self, outputs: th.Tensor) -> th.Tensor:
+        """What the evaluator sees of the last-layer outputs: tanh (Box) or the logits themselves (Discrete)."""
+        return outputs if self.is_discrete else th.tanh(outputs)
+
+    def squash_to_env_units(self, outputs: th.Tensor) -> th.Tensor:
+        """:meth:`squash`, with a Box's actions in the env's own units."""
+        if self.is_discrete:
+            return outputs
+        center, half_range = (th.as_tensor(part.ravel(), dtype=outputs.dtype, device=outputs.device) for part in (self.center, self.half_range))
+        return center + half_range * th.tanh(outputs)
+
+    def choose(self, outputs: th.Tensor) -> th.Tensor:
+        """What SB3's ``BasePolicy._predict`` returns: actions in [-1, 1] (Box), or the chosen ones (Discrete)."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return outputs.argmax(dim=-1) + int(self.action_space.start)
+        return th.tanh(outputs)
+
+    def to_env(self, outputs: np.ndarray) -> np.ndarray:
+        """(n, n_outputs) last-layer outputs -> (n, \\*action_shape) actions within the bounds."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return outputs.argmax(axis=1) + int(self.action_space.start)
+        unit = np.tanh(outputs, dtype=np.float64).reshape(len(outputs), *self.action_space.shape)
+        actions = (self.center + self.half_range * unit).astype(self.action_space.dtype)
+        return np.clip(actions, self.action_space.low, self.action_space.high)
+
+
+def run_episodes(
+    env: VecEnv,
+    layout: WeightLayout,
+    policy_weights: th.Tensor,
+    activation: nn.Module,
+    action_map: ActionMap,
+    normalize: Callable[[np.ndarray], np.ndarray],
+    seeds: Sequence[int],
+    on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
+    keep_observations: bool = False,
+) -> list[Episode] | None:
+    """Run one episode of each policy and return the episodes in the order of the policies.
+
+    Every episode starts with a reset seeded by its own seed, so what a policy does depends neither on the number of
+    envs nor on who ran before it. An env whose turn ends takes the next policy; with none left it idles (it keeps
+    stepping, which nobody counts) until the others are done.
+
+    :param policy_weights: (n_policies, n_weights)
+    :param normalize: raw -> normalized observations; must not change while the episodes run.
+    :param seeds: (n_policies,) reset seeds.
+    :param on_step: called after each ``env.step`` with the number of envs whose step counts, their infos and their
+        dones; returning False abandons all running episodes.
+    :param keep_observations: collect the raw observations of each episode.
+    :return: (n_policies,) episodes; None if ``on_step`` returned False.
+    """
+    n_policies = len(policy_weights)
+    n_envs = env.num_envs
+    episodes: list[Episode | None] = [None] * n_policies
+    vec_normalize = unwrap_vec_normalize(env)
+    running = np.minimum(np.arange(n_envs), n_policies)  # which policy each env runs; n_policies: it idles
+    next_policy = min(n_envs, n_policies)
+    actor = BatchedActor(layout, policy_weights[np.minimum(running, n_policies - 1)], activation)
+    observations = np.stack([_reset(env, i, seeds[min(running[i], n_policies - 1)]) for i in range(n_envs)])
+    returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
+    seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
+
+    while (active := running < n_policies).any():
+        if keep_observations:
+            for i in np.flatnonzero(active):
+                seen[i].append(observations[i])
+        actions = action_map.to_env(actor(normalize(observations)))
+        observations, rewards, dones, infos = env.step(actions)
+        observations = observations.copy()
+        returns += rewards if vec_normalize is None else vec_normalize.get_original_reward()
+        lengths += 1
+        if on_step is not None and not on_step(int(active.sum()), [infos[i] for i in np.flatnonzero(active)], dones[active]):
+            return None
+        for i in np.flatnonzero(dones & active):
+            kept = np.stack(seen[i]) if keep_observations else None
+            episodes[running[i]] = Episode(episode_return=float(returns[i]), length=int(lengths[i]), observations=kept)
+            running[i], next_policy = next_policy, min(next_policy + 1, n_policies)
+            returns[i], lengths[i], seen[i] = 0.0, 0, []
+            if running[i] < n_policies:
+                actor.replace(i, policy_weights[running[i]], layout)
+                observations[i] = _reset(env, i, seeds[running[i]])
+    return [episode for episode in episodes if episode is not None]
+
+
+def _reset(env: VecEnv, index: int, seed: int) -> np.ndarray:
+    """Seeded reset of one env of a VecEnv; (n_obs,), normalized if ``env`` is a VecNormalize."""
+    observation, _ = env.env_method("reset", seed=int(seed), indices=index)[0]
+    vec_normalize = unwrap_vec_normalize(env)
+    return observation if vec_normalize is None else vec_normalize.normalize_obs(observation)

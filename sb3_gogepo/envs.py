@@ -1,0 +1,42 @@
+"""The MuJoCo ids of the papers (Hopper-v3, ...) on Gymnasium's maintained v4 classes.
+
+Gymnasium 1.x still lists the v2 and v3 ids, but making one fails: mujoco-py, which they need, is gone. The v4 classes
+have the same dynamics and rewards on the maintained bindings.
+"""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import EnvSpec, registry
+
+_VERSIONS = {
+    "Ant": ("v2", "v3"),
+    "HalfCheetah": ("v2", "v3"),
+    "Hopper": ("v2", "v3"),
+    "Humanoid": ("v2", "v3"),
+    "InvertedDoublePendulum": ("v2",),
+    "InvertedPendulum": ("v2",),
+    "Reacher": ("v2",),
+    "Swimmer": ("v2", "v3"),
+    "Walker2d": ("v2", "v3"),
+}
+#: legacy id -> the id whose class it runs on
+LEGACY_IDS = {f"{name}-{version}": f"{name}-v4" for name, versions in _VERSIONS.items() for version in versions}
+
+
+def register_legacy_ids() -> None:
+    """Point the legacy ids at the v4 classes. An id that somebody registered anew is left alone."""
+    for legacy_id, id_ in LEGACY_IDS.items():
+        old, new = registry.get(legacy_id), registry.get(id_)
+        if new is None or (old is not None and "gymnasium.envs.mujoco" not in str(old.entry_point)):
+            continue
+        kwargs = dict(new.kwargs)
+        if legacy_id.startswith("Ant-"):
+            kwargs["use_contact_forces"] = True  # v4 switched off what v2 and v3 observe: 111 dimensions, not 27
+        # gymnasium.register would warn that the id exists already
+        registry[legacy_id] = EnvSpec(
+            id=legacy_id,
+            entry_point=new.entry_point,
+            reward_threshold=new.reward_threshold,
+            max_episode_steps=new.max_episode_steps,
+            kwargs=kwargs,
+        )

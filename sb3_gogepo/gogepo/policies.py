@@ -1,0 +1,81 @@
+"""GoGePoPolicy: generator and evaluator with their optimizers, and all the policy needs to act."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from sb3_gogepo.common.evaluator import Evaluator
+from sb3_gogepo.common.normalization import ReturnScaler
+from sb3_gogepo.common.policies import GeneratorPolicy, _check_sizes
+
+
+class GoGePoPolicy(GeneratorPolicy):
+    """Generator G and evaluator V.
+
+    :param n_probing_states: probing states of the evaluator.
+    :param evaluator_net_arch: hidden layers from the probing actions to the return.
+    :param probing_states_init: ``"uniform"`` on [0, 1) as the original, or ``"normal"``, where normalized observations lie.
+    :param scale_probing_actions: probing actions of a Box in the env's units as the original, rather than in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+        lr_schedule: Schedule | None = None,
+        n_probing_states: int = 50,
+        evaluator_net_arch: Sequence[int] = (256, 256),
+        probing_states_init: str = "uniform",
+        scale_probing_actions: bool = False,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        **generator_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule=lr_schedule, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs, **generator_kwargs
+        )
+        _check_sizes("n_probing_states", [n_probing_states])
+        _check_sizes("evaluator_net_arch", evaluator_net_arch)
+        if probing_states_init not in ("uniform", "normal"):
+            raise ValueError(f"probing_states_init must be 'uniform' or 'normal', got {probing_states_init!r}")
+        self.evaluator_kwargs = dict(
+            n_probing_states=n_probing_states,
+            evaluator_net_arch=list(evaluator_net_arch),
+            probing_states_init=probing_states_init,
+            scale_probing_actions=scale_probing_actions,
+        )
+        draw = th.rand if probing_states_init == "uniform" else th.randn
+        self.evaluator = Evaluator(
+            probing_states=draw(n_probing_states, observation_space.shape[0]),
+            n_actions=self.action_map.n_outputs,
+            activation=self.activation,
+            squash=self.action_map.squash_to_env_units if scale_probing_actions else self.action_map.squash,
+            net_arch=evaluator_net_arch,
+        )
+        self.return_scaler = ReturnScaler()  # of the evaluator's predictions; the commands have a scaler of their own
+        learning_rate = 0.0 if lr_schedule is None else lr_schedule(1)  # the algorithm sets both before each update
+        self.generator_optimizer = self._make_optimizer(self.generator, learning_rate)
+        self.evaluator_optimizer = self._make_optimizer(self.evaluator, learning_rate)
+
+    def _make_optimizer(self, module: nn.Module, learning_rate: float) -> th.optim.Optimizer:
+        kwargs = dict(self.optimizer_kwargs)
+        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
+            kwargs.setdefault("fused", True)  # one kernel for all parameters
+        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)
+
+    @th.no_grad()
+    def predict_returns(self, commands: np.ndarray | Sequence[float]) -> np.ndarray:
+        """V(G(c)) for (n_commands,) commands: (n_commands,) returns the evaluator expects, in return units."""
+        layers = self.generate_layers(th.as_tensor(np.asarray(commands, dtype=np.float64), device=self.device))
+        predictions = self.evaluator(layers)
+        return self.return_scaler.unscale(predictions.double()).cpu().numpy()
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.evaluator_kwargs}
