@@ -1,1 +1,11 @@
-from sb3_gogepo.gogepo.gogepo import GoGePo
+"""Goal-conditioned generators of deep policies for Stable-Baselines3."""
+
+from sb3_gogepo import presets
+from sb3_gogepo._version import __version__
+from sb3_gogepo.common.policies import GeneratedPolicy
+from sb3_gogepo.envs import register_legacy_ids
+from sb3_gogepo.gogepo import GoGePo
+
+__all__ = ["GeneratedPolicy", "GoGePo", "presets", "__version__"]
+
+register_legacy_ids()

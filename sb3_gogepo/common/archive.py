@@ -6,6 +6,7 @@ its author put there. Here spaces, schedules and classes are described in JSON i
 
 from __future__ import annotations
 
+import base64
 import importlib
 import io
 import json
@@ -27,6 +28,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 PathOrFile = str | os.PathLike[str] | io.BufferedIOBase | io.BytesIO
 
 TAG = "__type__"
+PICKLED = ":serialized:"  # SB3's mark of a cloudpickled entry
 #: Classes of these modules may be named in a file without ``trust``: importing them runs nothing but installed libraries.
 TRUSTED_MODULES = ("torch.nn.modules", "torch.optim", "stable_baselines3.", "sb3_gogepo.", "builtins")
 
@@ -65,7 +67,9 @@ def encode(value: Any) -> Any:
             return {TAG: "deque", "items": items, "maxlen": value.maxlen}
         return {TAG: "tuple", "items": items}
     if isinstance(value, dict):
-        return {TAG: "dict", "items": [[encode(key), encode(item)] for key, item in value.items()]}
+        if any(not isinstance(key, str) or key in (TAG, PICKLED) for key in value):
+            raise TypeError(f"cannot be written without a pickle: {value!r}")
+        return {key: encode(item) for key, item in value.items()}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return {TAG: "array", "dtype": value.dtype.str, "shape": list(value.shape), "values": value.ravel().tolist()}
     if type(value) is spaces.Box:
@@ -100,12 +104,12 @@ def decode(value: Any, trust: bool = False) -> Any:
     if not isinstance(value, dict):
         return value
     kind = value.get(TAG)
+    if kind is None and PICKLED not in value:
+        return {key: decode(item, trust) for key, item in value.items()}
     if kind == "tuple":
         return tuple(decode(value["items"], trust))
     if kind == "deque":
         return deque(decode(value["items"], trust), maxlen=value["maxlen"])
-    if kind == "dict":
-        return {decode(key, trust): decode(item, trust) for key, item in value["items"]}
     if kind == "array":
         return np.array(value["values"], dtype=np.dtype(value["dtype"])).reshape(value["shape"])
     if kind == "Box":
@@ -120,18 +124,18 @@ def decode(value: Any, trust: bool = False) -> Any:
         return LinearSchedule(start=value["start"], end=value["end"], end_fraction=value["end_fraction"])
     if kind == "class":
         return _import_class(value["module"], value["name"], trust)
-    if ":serialized:" in value:
+    if PICKLED in value:
         if not trust:
             raise ValueError("it is pickled, and unpickling runs code: pass trust=True if you know who wrote the file")
-        import base64
-
-        return cloudpickle.loads(base64.b64decode(value[":serialized:"]))
+        return cloudpickle.loads(base64.b64decode(value[PICKLED]))
     raise ValueError(f"unknown entry {str(value)[:80]}")
 
 
 def _import_class(module: str, name: str, trust: bool) -> type:
     if not trust and not f"{module}.".startswith(TRUSTED_MODULES):
-        raise ValueError(f"it names the class {module}.{name}, and importing it runs code: pass trust=True if you know who wrote the file")
+        raise ValueError(
+            f"it names the class {module}.{name}, and importing it runs code: pass trust=True if you know who wrote the file"
+        )
     result: Any = importlib.import_module(module)
     for part in name.split("."):
         result = getattr(result, part)
@@ -147,7 +151,10 @@ def encode_settings(settings: dict[str, Any]) -> dict[str, Any]:
         try:
             encoded[name] = encode(value)
         except TypeError:
-            warnings.warn(f"{name} was not saved: {value!r} cannot be written without a pickle. Pass it again when loading.", stacklevel=4)
+            warnings.warn(
+                f"{name} was not saved: {value!r} cannot be written without a pickle. Pass it again when loading.",
+                stacklevel=4,
+            )
             encoded[name] = encode(UnsavedValue(f"{name}={value!r}"))
     return encoded
 
@@ -166,7 +173,9 @@ def decode_settings(encoded: dict[str, Any], trust: bool, source: Any) -> dict[s
     return settings
 
 
-def write_zip(path: PathOrFile, settings: dict[str, Any], state_dicts: dict[str, Any], tensors: dict[str, th.Tensor] | None = None) -> None:
+def write_zip(
+    path: PathOrFile, settings: dict[str, Any], state_dicts: dict[str, Any], tensors: dict[str, th.Tensor] | None = None
+) -> None:
     """Write SB3's zip: ``data``, one ``<name>.pth`` a state dict, ``pytorch_variables.pth``, version and system info.
 
     A path without suffix gets ``.zip``; missing folders are made. The file appears complete or not at all.
@@ -176,7 +185,9 @@ def write_zip(path: PathOrFile, settings: dict[str, Any], state_dicts: dict[str,
     write_atomically(path, archive.getvalue(), suffix=".zip")
 
 
-def read_zip(path: PathOrFile, device: th.device | str = "auto", trust: bool = False, skip: frozenset[str] = frozenset()) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def read_zip(
+    path: PathOrFile, device: th.device | str = "auto", trust: bool = False, skip: frozenset[str] = frozenset()
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Read what :func:`write_zip` wrote: settings, state dicts, tensors.
 
     :param skip: settings that are not decoded at all.
@@ -200,6 +211,12 @@ def read_zip(path: PathOrFile, device: th.device | str = "auto", trust: bool = F
     return decode_settings(encoded, trust, _name(path)), state_dicts, tensors or {}
 
 
+def read_system_info(path: PathOrFile) -> str:
+    """What the machine that saved a zip was running."""
+    with zipfile.ZipFile(io.BytesIO(read_bytes(path, suffix=".zip"))) as archive:
+        return archive.read("system_info.txt").decode() if "system_info.txt" in archive.namelist() else "(not recorded)"
+
+
 def write_tensors(path: PathOrFile, content: dict[str, Any], suffix: str) -> None:
     """``torch.save`` of tensors and JSON-encoded settings, atomically."""
     file = io.BytesIO()
@@ -216,7 +233,9 @@ def read_tensors(path: PathOrFile, device: th.device | str = "cpu", suffix: str 
     try:
         return th.load(io.BytesIO(content), map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
-        raise ValueError(f"{_name(path)} cannot be read ({len(content)} bytes): {str(error).splitlines()[0] if str(error) else error!r}") from error
+        raise ValueError(
+            f"{_name(path)} cannot be read ({len(content)} bytes): {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from error
 
 
 def write_atomically(path: PathOrFile, content: bytes, suffix: str) -> None:

@@ -13,7 +13,9 @@ def check_number(name: str, value: Any, minimum: float | None = None, exclusive:
     """Raise unless ``value`` is a finite number (an int if ``integer``) of at least, or above, ``minimum``."""
     kind = "an integer" if integer else "a finite number"
     bound = "" if minimum is None else f" {'>' if exclusive else '>='} {minimum:g}"
-    good = isinstance(value, (int, np.integer) if integer else (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    good = isinstance(value, (int, np.integer) if integer else (int, float, np.integer, np.floating)) and not isinstance(
+        value, bool
+    )
     if good and not math.isfinite(value):
         good = False
     if good and minimum is not None:
@@ -43,7 +45,9 @@ def check_action_space(space: spaces.Space, algorithm: str) -> None:
         remedy = "wrap the env in a gymnasium.ActionWrapper that offers one Discrete or Box space (e.g. one choice for each combination)"
         raise ValueError(f"{algorithm} supports Box and Discrete action spaces, got {space}; {remedy}")
     if not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(f"{algorithm} supports Box action spaces of floats, got {space}; wrap the env in a gymnasium.ActionWrapper that rounds")
+        raise ValueError(
+            f"{algorithm} supports Box action spaces of floats, got {space}; wrap the env in a gymnasium.ActionWrapper that rounds"
+        )
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ValueError(
             f"{algorithm} needs finite action bounds, got {space}; wrap the env in gymnasium.wrappers.RescaleAction or set bounds in the env"
@@ -60,6 +64,35 @@ def check_train_freq(value: Any) -> tuple[int, str]:
     """``train_freq`` as ``(number, "step" | "episode")``; an int counts env steps."""
     frequency, unit = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, "step")
     if unit not in ("step", "episode"):
-        raise ValueError(f"train_freq must be an integer >= 1 or a tuple such as (1, 'episode') or (100, 'step'), got {value!r}")
+        raise ValueError(
+            f"train_freq must be an integer >= 1 or a tuple such as (1, 'episode') or (100, 'step'), got {value!r}"
+        )
     check_number("train_freq", frequency, minimum=1, integer=True)
     return int(frequency), unit
+
+
+def check_sizes(name: str, sizes: Any) -> None:
+    """Raise unless ``sizes`` is a sequence of integers >= 1."""
+    if not isinstance(sizes, (list, tuple, np.ndarray)) or not all(_is_size(size) for size in sizes):
+        raise ValueError(f"{name} must be a list of integers >= 1, got {sizes!r}")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+
+
+def check_range(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a pair of finite numbers, the first below the second."""
+    try:
+        low, high = value
+        good = math.isfinite(low) and math.isfinite(high) and low < high
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"{name} must be two finite numbers (low, high) with low < high, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch as th
@@ -19,15 +20,22 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info, safe_mean
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_gogepo.common import archive
-from sb3_gogepo.common.checks import check_action_space, check_number, check_observation_space, check_learning_rate, check_train_freq
-from sb3_gogepo.envs import LEGACY_IDS
+from sb3_gogepo.common.checks import (
+    check_action_space,
+    check_choice,
+    check_learning_rate,
+    check_number,
+    check_observation_space,
+    check_train_freq,
+)
 from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy, check_command
 from sb3_gogepo.common.policy_buffer import PolicyBuffer
 from sb3_gogepo.common.rollout import Episode, run_episodes
+from sb3_gogepo.envs import LEGACY_IDS
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
@@ -60,7 +68,8 @@ class CommandAlgorithm(BaseAlgorithm):
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`.
     :param train_freq: train every that many env steps, or ``(n, "episode")``. Updates that fall due during an
         iteration's episodes are made when they have ended.
-    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring.
+    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
+    :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
     :param n_candidates: policies tried between two trainings; None: as many as there are envs. With a number, results
         do not depend on how many envs run them.
     :param alive_bonus_offset: added to each step's reward in the returns the algorithm learns from, e.g. -1 for Hopper;
@@ -82,6 +91,7 @@ class CommandAlgorithm(BaseAlgorithm):
         recency: float,
         train_freq: int | tuple[int, str],
         weight_noise_std: float,
+        weight_noise_scaling: str,
         n_candidates: int | None,
         alive_bonus_offset: float,
         normalize_observations: bool,
@@ -99,6 +109,7 @@ class CommandAlgorithm(BaseAlgorithm):
         check_number("batch_size", batch_size, minimum=1, integer=True)
         check_number("recency", recency, minimum=0)
         check_number("weight_noise_std", weight_noise_std, minimum=0)
+        check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
         if n_candidates is not None:
             check_number("n_candidates", n_candidates, minimum=1, integer=True)
         check_number("alive_bonus_offset", alive_bonus_offset)
@@ -124,6 +135,7 @@ class CommandAlgorithm(BaseAlgorithm):
         self.recency = recency
         self.train_freq = check_train_freq(train_freq)
         self.weight_noise_std = weight_noise_std
+        self.weight_noise_scaling = weight_noise_scaling
         self.n_candidates = n_candidates
         self.alive_bonus_offset = alive_bonus_offset
         self.normalize_observations = normalize_observations
@@ -147,7 +159,9 @@ class CommandAlgorithm(BaseAlgorithm):
         if env is not None:
             raise ValueError(f"policy must be one of {aliases} or a policy class when env is given, got {policy!r}")
         if isinstance(policy, str) and ":" not in policy and policy not in registry:
-            raise ValueError(f"policy must be one of {aliases}, a policy class, or, as the only positional argument, a registered env id, got {policy!r}")
+            raise ValueError(
+                f"policy must be one of {aliases}, a policy class, or, as the only positional argument, a registered env id, got {policy!r}"
+            )
         return "MlpPolicy", policy
 
     @staticmethod
@@ -229,18 +243,19 @@ class CommandAlgorithm(BaseAlgorithm):
         n_candidates = self.n_candidates or self.n_envs
         commands = self.next_commands(n_candidates)
         policy_weights = self.policy.generate_weights(commands).cpu()
-        seeds = []
+        noise_std, seeds = self._noise_std(), []
         for i in range(n_candidates):
             rng = np.random.default_rng(np.random.SeedSequence(entropy=self.run_seed, spawn_key=(self._candidate_num + i,)))
             noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
-            policy_weights[i] += self.noise_scale * th.from_numpy(noise)
+            policy_weights[i] += noise_std * th.from_numpy(noise)
             seeds.append(int(rng.integers(2**31)))
         return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds)
 
-    @property
-    def noise_scale(self) -> float | th.Tensor:
-        """Standard deviation of the exploration noise: a number, or (n_weights,)."""
-        return self.weight_noise_std
+    def _noise_std(self) -> th.Tensor:
+        """(n_weights,) standard deviation of each weight's exploration noise."""
+        if self.weight_noise_scaling == "none":
+            return th.full((self.policy.layout.n_weights,), self.weight_noise_std)
+        return self.weight_noise_std / self.policy.layout.fan_in().sqrt()
 
     def collect_episodes(self, candidates: Candidates, callback: BaseCallback) -> list[Episode] | None:
         """One episode of each candidate; None if the callback stopped the training."""
@@ -329,7 +344,9 @@ class CommandAlgorithm(BaseAlgorithm):
         """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
         return self.policy.generate_policy(command)
 
-    def evaluate_commands(self, commands: Any, n_eval_episodes: int = 10, env: GymEnv | None = None, seed: int = 0) -> CommandSweep:
+    def evaluate_commands(
+        self, commands: Any, n_eval_episodes: int = 10, env: GymEnv | None = None, seed: int = 0
+    ) -> CommandSweep:
         """Generate a noise-free policy for each command and run it: the paper's Figure 5.
 
         :param commands: (n_commands,) returns.
@@ -368,10 +385,110 @@ class CommandAlgorithm(BaseAlgorithm):
                 self._last_obs = None  # the training env was used: learn must reset it
         assert episodes is not None
         lengths = np.array([episode.length for episode in episodes]).reshape(len(values), n_eval_episodes)
-        returns = np.array([episode.episode_return for episode in episodes]).reshape(lengths.shape) + self.alive_bonus_offset * lengths
+        returns = (
+            np.array([episode.episode_return for episode in episodes]).reshape(lengths.shape)
+            + self.alive_bonus_offset * lengths
+        )
         return CommandSweep(values, returns.mean(axis=1), returns.std(axis=1), lengths.mean(axis=1))
 
     # ------------------------------------------------------------------ files
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "replay_buffer", "_last_obs", "_last_original_obs", "_last_episode_starts", "action_noise", "lr_schedule"]
+        return [
+            *super()._excluded_save_params(),
+            "replay_buffer",
+            "_last_obs",
+            "_last_original_obs",
+            "_last_episode_starts",
+            "action_noise",
+            "lr_schedule",
+        ]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", *(f"policy.{name}" for name in self.policy.optimizer_names)], []
+
+    def save(
+        self, path: archive.PathOrFile, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Save everything but env and replay buffer in SB3's zip layout: no pickles, complete or not at all.
+
+        :param path: ``.zip`` is added where there is no suffix; missing folders are made.
+        :param exclude: attributes to leave out in addition.
+        :param include: attributes to write although they are left out by default, if JSON can express them.
+        """
+        left_out = {*self._excluded_save_params(), *(exclude or ())} - set(include or ())
+        settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        settings["algorithm"] = type(self).__name__
+        archive.write_zip(path, settings, self.get_parameters())
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfCommandAlgorithm],
+        path: archive.PathOrFile,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfCommandAlgorithm:
+        """Load a model saved by :meth:`save`; without ``env`` it predicts, with one it can go on learning.
+
+        :param custom_objects: values that replace saved ones, e.g. a schedule that could not be saved.
+        :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
+            code from the file is run.
+        :param kwargs: attributes to overwrite, e.g. ``learning_rate``.
+        :raises ValueError: if the file is damaged, of another algorithm, needs ``trust``, or ``env`` has other spaces.
+        """
+        if print_system_info:
+            print("== CURRENT SYSTEM INFO ==")
+            get_system_info()
+            print("== SAVED MODEL SYSTEM INFO ==")
+            print(archive.read_system_info(path))
+        replaced = {**(custom_objects or {}), **kwargs}
+        settings, state_dicts, _ = archive.read_zip(
+            path, device=device, trust=trust, skip=frozenset(replaced) - {"policy_kwargs"}
+        )
+        saved_by = settings.pop("algorithm", None)
+        if saved_by != cls.__name__:
+            raise ValueError(
+                f"path must name a model saved by {cls.__name__}, got '{path}', saved by {saved_by or 'another algorithm'}"
+            )
+        if replaced.get("policy_kwargs", settings["policy_kwargs"]) != settings["policy_kwargs"]:
+            raise ValueError(
+                f"policy_kwargs must equal the saved {settings['policy_kwargs']}, got {replaced['policy_kwargs']}"
+            )
+        if env is not None:
+            env = cls._wrap_env(cls._make_env(env, settings["verbose"]), settings["verbose"])
+            check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
+            settings["n_envs"] = env.num_envs
+        model = cls(policy=settings["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+        model.__dict__.update({**settings, **replaced})
+        model._setup_model()
+        try:
+            model.set_parameters(state_dicts, exact_match=True, device=device)
+        except (ValueError, RuntimeError, AttributeError) as error:
+            raise ValueError(f"the networks in '{path}' do not fit its settings: {error}") from error
+        return model
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
+        """As SB3's; ``predict`` uses the new parameters at once."""
+        super().set_parameters(load_path_or_dict, exact_match=exact_match, device=device)
+        self.policy.forget_acting_weights()
+
+    def save_replay_buffer(self, path: archive.PathOrFile) -> None:
+        """Write the buffer, with its random generator, without pickles (``.pt`` is added where there is no suffix)."""
+        archive.write_tensors(path, self.replay_buffer.state_dict(), suffix=".pt")
+
+    def load_replay_buffer(self, path: archive.PathOrFile) -> None:
+        """Read what :meth:`save_replay_buffer` wrote. Training then goes on exactly as if it had not been interrupted.
+
+        :raises ValueError: if the file is damaged, or its policies have another size; the present buffer is kept then.
+        """
+        buffer = self._make_replay_buffer()
+        try:
+            buffer.load_state_dict(archive.read_tensors(path, suffix=".pt"))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"'{path}' does not hold a replay buffer of {type(self).__name__}: {error!r}") from error
+        self.replay_buffer = buffer

@@ -102,7 +102,9 @@ class Generator(nn.Module):
     def generate_layers(self, commands: th.Tensor) -> list[Layer]:
         """(n_commands,) scaled commands -> layers of n_commands policies; differentiable."""
         layers = []
-        for i, ((n_in, n_out), (n_rows, n_columns, height, width)) in enumerate(zip(self.layout.shapes, self.grids, strict=True)):
+        for i, ((n_in, n_out), (n_rows, n_columns, height, width)) in enumerate(
+            zip(self.layout.shapes, self.grids, strict=True)
+        ):
             scale = self.output_scale / math.sqrt(n_in)
             kind = self._kind(i)
             tiles = self.weight_networks[kind](self.embeddings[i], commands)

@@ -69,8 +69,12 @@ class ReturnScaler(nn.Module):
         """Scaled -> return units."""
         return values * self.scale + self.offset
 
+    def set(self, offset: float, scale: float) -> None:
+        """Use these from now on."""
+        self.offset.fill_(offset)
+        self.scale.fill_(scale)
+
     def fit(self, returns: np.ndarray) -> None:
         """Take the mean and standard deviation of (n_returns,) as offset and scale; n_returns < 2 changes nothing."""
         if len(returns) > 1:
-            self.offset.fill_(float(returns.mean()))
-            self.scale.fill_(max(float(returns.std()), 1e-6))
+            self.set(offset=float(returns.mean()), scale=max(float(returns.std()), 1e-6))

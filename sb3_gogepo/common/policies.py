@@ -15,6 +15,7 @@ from stable_baselines3.common.utils import get_device
 from torch import nn
 
 from sb3_gogepo.common import archive
+from sb3_gogepo.common.checks import check_number, check_sizes
 from sb3_gogepo.common.generator import Generator
 from sb3_gogepo.common.normalization import ObservationNormalizer, ReturnScaler
 from sb3_gogepo.common.policy_weights import Layer, WeightLayout, forward_policies
@@ -32,7 +33,9 @@ class PicklefreePolicy(BasePolicy):
         archive.write_tensors(path, {"state_dict": self.state_dict(), "data": json.dumps(arguments)}, suffix="")
 
     @classmethod
-    def load(cls: type[SelfPolicy], path: archive.PathOrFile, device: th.device | str = "auto", trust: bool = False) -> SelfPolicy:
+    def load(
+        cls: type[SelfPolicy], path: archive.PathOrFile, device: th.device | str = "auto", trust: bool = False
+    ) -> SelfPolicy:
         """Read a policy; no code from the file is run unless ``trust`` is True.
 
         :raises ValueError: if the file is damaged, of another policy class, or needs ``trust``.
@@ -110,14 +113,17 @@ class GeneratorPolicy(PicklefreePolicy):
     :raises ValueError: for sizes that are not positive integers or an ``activation_fn`` that is no module class.
     """
 
+    #: attributes that hold optimizers, saved with the model
+    optimizer_names: tuple[str, ...] = ()
+
     def __init__(
         self,
         observation_space: spaces.Box,
         action_space: spaces.Box | spaces.Discrete,
         lr_schedule: Any = None,
-        net_arch: Sequence[int] = (256, 256),
+        net_arch: Sequence[int] = (64, 64),
         activation_fn: type[nn.Module] = nn.Tanh,
-        tile_size: int = 32,
+        tile_size: int = 16,
         generator_net_arch: Sequence[int] = (64, 64),
         embedding_dim: int = 8,
         output_scale: float = 2.0,
@@ -132,12 +138,13 @@ class GeneratorPolicy(PicklefreePolicy):
             optimizer_kwargs=optimizer_kwargs,
             squash_output=isinstance(action_space, spaces.Box),
         )
-        for name, sizes in (("net_arch", net_arch), ("generator_net_arch", generator_net_arch), ("tile_size", [tile_size]), ("embedding_dim", [embedding_dim])):
-            _check_sizes(name, sizes)
+        check_sizes("net_arch", net_arch)
+        check_sizes("generator_net_arch", generator_net_arch)
+        check_number("tile_size", tile_size, minimum=1, integer=True)
+        check_number("embedding_dim", embedding_dim, minimum=1, integer=True)
         if not (isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)):
             raise ValueError(f"activation_fn must be a torch.nn.Module class such as torch.nn.Tanh, got {activation_fn!r}")
-        if not (np.isfinite(output_scale) and output_scale > 0):
-            raise ValueError(f"output_scale must be a finite number > 0, got {output_scale}")
+        check_number("output_scale", output_scale, minimum=0, exclusive=True)
         self.net_arch, self.activation_fn = list(net_arch), activation_fn
         self.activation = activation_fn()
         self.action_map = ActionMap(action_space)
@@ -158,7 +165,7 @@ class GeneratorPolicy(PicklefreePolicy):
             average_tile_biases=average_tile_biases,
         )
         self.normalizer = ObservationNormalizer(observation_space.shape[0])
-        self.scaler = ReturnScaler()
+        self.command_scaler = ReturnScaler()
         self.register_buffer("_command", th.zeros((), dtype=th.float64))
         self._acting_layers: list[Layer] | None = None
 
@@ -174,7 +181,7 @@ class GeneratorPolicy(PicklefreePolicy):
 
     def generate_layers(self, commands: th.Tensor) -> list[Layer]:
         """(n_commands,) commands in return units -> layers of their policies; differentiable."""
-        return self.generator.generate_layers(self.scaler(commands))
+        return self.generator.generate_layers(self.command_scaler(commands))
 
     @th.no_grad()
     def generate_weights(self, commands: np.ndarray | Sequence[float]) -> th.Tensor:
@@ -247,8 +254,3 @@ def check_command(command: float) -> float:
     if not np.isfinite(value):
         raise ValueError(f"command must be a finite number (a return), got {command!r}")
     return value
-
-
-def _check_sizes(name: str, sizes: Sequence[int]) -> None:
-    if isinstance(sizes, (str, dict)) or any(isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1 for size in sizes):
-        raise ValueError(f"{name} must hold positive integers only, got {sizes!r}")

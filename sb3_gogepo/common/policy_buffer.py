@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -25,7 +26,9 @@ class PolicyBuffer:
     :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
     """
 
-    def __init__(self, buffer_size: int, n_weights: int, recency: float = 1.1, seed: int | None = None, device: th.device | str = "cpu") -> None:
+    def __init__(
+        self, buffer_size: int, n_weights: int, recency: float = 1.1, seed: int | None = None, device: th.device | str = "cpu"
+    ) -> None:
         if buffer_size < 1:
             raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
         if n_weights < 1:
@@ -46,6 +49,11 @@ class PolicyBuffer:
 
     def __len__(self) -> int:
         return min(self.n_added, self.buffer_size)
+
+    @property
+    def stored_returns(self) -> np.ndarray:
+        """(n_stored,) returns, in no particular order; a view."""
+        return self.returns[: len(self)]
 
     def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
@@ -90,3 +98,29 @@ class PolicyBuffer:
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:
         return th.as_tensor(values, dtype=th.float32, device=self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Contents, oldest first, and the random generator's state; tensors and plain values only."""
+        order = self._indices(np.arange(len(self))[::-1].copy())
+        return {
+            "policy_weights": self.policy_weights[th.from_numpy(order)],
+            "commands": th.from_numpy(self.commands[order]),
+            "returns": th.from_numpy(self.returns[order]),
+            "rng": json.dumps(self.rng.bit_generator.state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave; of more policies than fit, the newest.
+
+        :raises ValueError: if the policies have another number of weights.
+        """
+        policy_weights = state["policy_weights"]
+        if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
+            raise ValueError(f"the saved policies must have {self.n_weights} weights, got shape {tuple(policy_weights.shape)}")
+        n_kept = min(len(policy_weights), self.buffer_size)
+        rng_state = json.loads(state["rng"])
+        self.policy_weights[:n_kept] = policy_weights[len(policy_weights) - n_kept :]
+        self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
+        self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
+        self.n_added = n_kept
+        self.rng.bit_generator.state = rng_state

@@ -38,6 +38,10 @@ class WeightLayout:
         self.shapes = list(pairwise(self.layer_sizes))
         self.n_weights = sum(n_in * n_out + n_out for n_in, n_out in self.shapes)
 
+    def fan_in(self) -> th.Tensor:
+        """(n_weights,) inputs of the layer each weight or bias belongs to."""
+        return th.cat([th.full((n_in * n_out + n_out,), float(n_in)) for n_in, n_out in self.shapes])
+
     def split(self, policy_weights: th.Tensor) -> list[Layer]:
         """(n_policies, n_weights) -> one :class:`Layer` of views for each linear layer."""
         if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
@@ -58,7 +62,9 @@ class WeightLayout:
         return th.cat([part.flatten(1) for layer in layers for part in layer], dim=1)
 
 
-def forward_policies(layers: Sequence[Layer], observations: th.Tensor, activation: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
+def forward_policies(
+    layers: Sequence[Layer], observations: th.Tensor, activation: Callable[[th.Tensor], th.Tensor]
+) -> th.Tensor:
     """Last-layer outputs (no squashing) of many MLP policies on the same observations; differentiable.
 
     :param observations: (n_observations, n_in), shared by all policies, or (n_policies, n_observations, n_in).

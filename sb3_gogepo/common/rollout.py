@@ -49,7 +49,9 @@ class ActionMap:
         """:meth:`squash`, with a Box's actions in the env's own units."""
         if self.is_discrete:
             return outputs
-        center, half_range = (th.as_tensor(part.ravel(), dtype=outputs.dtype, device=outputs.device) for part in (self.center, self.half_range))
+        center, half_range = (
+            th.as_tensor(part.ravel(), dtype=outputs.dtype, device=outputs.device) for part in (self.center, self.half_range)
+        )
         return center + half_range * th.tanh(outputs)
 
     def choose(self, outputs: th.Tensor) -> th.Tensor:
@@ -121,7 +123,7 @@ def run_episodes(
             returns[i], lengths[i], seen[i] = 0.0, 0, []
             if running[i] < n_policies:
                 actor.replace(i, policy_weights[running[i]], layout)
-                observations[i] = _reset(env, i, seeds[running[i]])
+                observations[i] = _reset(env, int(i), seeds[running[i]])
     return [episode for episode in episodes if episode is not None]
 
 

@@ -1,6 +1,20 @@
-"""GoGePo, Goal-Conditioned Generators of Deep Policies (Faccio, Herrmann, Ramesh, Kirsch, Schmidhuber; AAAI 2023).
+"""GoGePo: goal-conditioned generators of deep policies.
 
-Paper: https://arxiv.org/abs/2207.01570. Reference code: https://github.com/IDSIA/GoGePo.
+Paper: Faccio, Herrmann, Ramesh, Kirsch, Schmidhuber, "Goal-Conditioned Generators of Deep Policies", AAAI 2023,
+https://arxiv.org/abs/2207.01570. Reference code: https://github.com/IDSIA/GoGePo.
+
+Differences from the paper, in the default preset (``presets.PAPER`` undoes those marked *):
+
+- * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, so no
+  return range is needed for each env. The paper divides commands by a given span and predicts raw returns.
+- * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
+  initialized network at any width. The paper adds 0.1 to all weights.
+- * The next command lies one standard deviation of the returns above the best one. The paper: 20 return units.
+- * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
+  steps that follow the number of env steps rather than episodes.
+- Observation statistics change between iterations only, not inside an episode, and their variance is unbiased by the
+  aliasing slip of the reference code.
+- Noise and env resets are seeded; the reference code seeds neither envs nor buffer sampling.
 """
 
 from __future__ import annotations
@@ -13,12 +27,30 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 
+from sb3_gogepo.common.checks import check_learning_rate, check_number, check_range
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.losses import evaluator_loss, generator_loss
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 
 
 class GoGePo(CommandAlgorithm):
+    """Learn a generator of policies for any return, and an evaluator that makes return differentiable.
+
+    ``GoGePo("Hopper-v3")`` and ``GoGePo("MlpPolicy", env)`` are both fine. See
+    :class:`~sb3_gogepo.common.command_algorithm.CommandAlgorithm` for the parameters that are not listed here and
+    :class:`~sb3_gogepo.gogepo.policies.GoGePoPolicy` for ``policy_kwargs``.
+
+    :param learning_rate: of the generator; a number or a schedule.
+    :param evaluator_learning_rate: of the evaluator; a number or a schedule.
+    :param evaluator_gradient_steps: evaluator steps a training round.
+    :param generator_gradient_steps: generator steps a training round.
+    :param first_command: command of the very first candidates, in return units.
+    :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
+    :param command_increment_std: ... plus that many standard deviations of the returns in the buffer.
+    :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
+        the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
+    """
+
     policy: GoGePoPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": GoGePoPolicy}
 
@@ -31,14 +63,14 @@ class GoGePo(CommandAlgorithm):
         buffer_size: int = 10_000,
         batch_size: int = 16,
         recency: float = 1.1,
-        train_freq: int | tuple[int, str] = (1, "episode"),
+        train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 4,
         generator_gradient_steps: int = 10,
-        weight_noise_std: float = 0.1,
-        noise_mode: str = "constant",
-        first_command: float = 1.0,
-        command_increment: float = 20.0,
-        increment_std: float = 0.0,
+        weight_noise_std: float = 1.0,
+        weight_noise_scaling: str = "fan_in",
+        first_command: float = 0.0,
+        command_increment: float = 0.0,
+        command_increment_std: float = 1.0,
         return_range: tuple[float, float] | None = None,
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,
@@ -51,6 +83,14 @@ class GoGePo(CommandAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_learning_rate("evaluator_learning_rate", evaluator_learning_rate)
+        check_number("evaluator_gradient_steps", evaluator_gradient_steps, minimum=0, integer=True)
+        check_number("generator_gradient_steps", generator_gradient_steps, minimum=0, integer=True)
+        check_number("first_command", first_command)
+        check_number("command_increment", command_increment)
+        check_number("command_increment_std", command_increment_std)
+        if return_range is not None:
+            check_range("return_range", return_range)
         super().__init__(
             policy=policy,
             env=env,
@@ -60,6 +100,7 @@ class GoGePo(CommandAlgorithm):
             recency=recency,
             train_freq=train_freq,
             weight_noise_std=weight_noise_std,
+            weight_noise_scaling=weight_noise_scaling,
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
@@ -75,65 +116,70 @@ class GoGePo(CommandAlgorithm):
         self.generator_gradient_steps = generator_gradient_steps
         self.first_command = first_command
         self.command_increment = command_increment
-        self.increment_std = increment_std
+        self.command_increment_std = command_increment_std
         self.return_range = return_range
-        self.noise_mode = noise_mode
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.return_range is not None:
-            low, high = self.return_range
-            self.policy.scaler.scale.fill_(high - low)
-        if self.noise_mode == "fan_in":
-            parts = []
-            for n_in, n_out in self.policy.layout.shapes:
-                parts += [th.full((n_in * n_out + n_out,), self.weight_noise_std / n_in**0.5)]
-            self._noise = th.cat(parts)
-
-    @property
-    def noise_scale(self):
-        return self._noise if self.noise_mode == "fan_in" else self.weight_noise_std
+            self.policy.command_scaler.set(offset=0.0, scale=self.return_range[1] - self.return_range[0])
 
     def next_commands(self, n_candidates: int) -> np.ndarray:
+        """A bit more than the best return so far (Algorithm 1, line 5), for all candidates."""
         if self.best_return is None:
             return np.full(n_candidates, self.first_command)
-        inc = self.command_increment + self.increment_std * float(self.policy.scaler.scale)
-        return np.full(n_candidates, self.best_return + inc)
+        increment = self.command_increment + self.command_increment_std * float(self.replay_buffer.stored_returns.std())
+        return np.full(n_candidates, self.best_return + increment)
 
     def train(self, n_rounds: int) -> None:
-        if self.return_range is None:
-            returns = self.replay_buffer.returns[: len(self.replay_buffer)]
-            self.policy.scaler.fit(returns)
-            self.policy.return_scaler.fit(returns)
-        update_learning_rate(self.policy.generator_optimizer, self.lr_schedule(self._current_progress_remaining))
-        update_learning_rate(self.policy.evaluator_optimizer, FloatSchedule(self.evaluator_learning_rate)(self._current_progress_remaining))
-        el, gl = [], []
+        """Alternate evaluator and generator steps (Algorithm 1, lines 8-15), ``n_rounds`` times."""
+        self._update_scalers()
+        self._update_learning_rates()
+        evaluator_losses, generator_losses = [], []
         for _ in range(n_rounds):
-            for _ in range(self.evaluator_gradient_steps):
-                el.append(self.train_evaluator())
-            self.policy.evaluator.requires_grad_(False)
-            for _ in range(self.generator_gradient_steps):
-                gl.append(self.train_generator())
-            self.policy.evaluator.requires_grad_(True)
-        self.logger.record("train/evaluator_loss", float(np.mean([float(x) for x in el])))
-        self.logger.record("train/generator_loss", float(np.mean([float(x) for x in gl])))
+            evaluator_losses += [self.train_evaluator() for _ in range(self.evaluator_gradient_steps)]
+            generator_losses += [self.train_generator() for _ in range(self.generator_gradient_steps)]
+        self._n_updates += n_rounds
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        if evaluator_losses:
+            self.logger.record("train/evaluator_loss", th.stack(evaluator_losses).mean().item())
+        if generator_losses:
+            self.logger.record("train/generator_loss", th.stack(generator_losses).mean().item())
 
     def train_evaluator(self) -> th.Tensor:
-        batch = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
-        layers = self.policy.layout.split(batch.policy_weights)
-        loss = evaluator_loss(self.policy.evaluator, layers, self.policy.return_scaler(batch.returns))
+        """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss."""
+        samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
+        layers = self.policy.layout.split(samples.policy_weights)
+        loss = evaluator_loss(self.policy.evaluator, layers, self.policy.return_scaler(samples.returns))
         self.policy.evaluator_optimizer.zero_grad()
         loss.backward()
         self.policy.evaluator_optimizer.step()
         return loss.detach()
 
     def train_generator(self) -> th.Tensor:
+        """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss."""
         commands = self.replay_buffer.sample_returns(min(self.batch_size, len(self.replay_buffer)))
-        layers = self.policy.generate_layers(commands)
-        loss = generator_loss(self.policy.evaluator, layers, self.policy.return_scaler(commands))
+        self.policy.evaluator.requires_grad_(False)  # its gradients are not needed: save computing them
+        loss = generator_loss(
+            self.policy.evaluator, self.policy.generate_layers(commands), self.policy.return_scaler(commands)
+        )
         self.policy.generator_optimizer.zero_grad()
         loss.backward()
         self.policy.generator_optimizer.step()
+        self.policy.evaluator.requires_grad_(True)
         return loss.detach()
+
+    def _update_scalers(self) -> None:
+        """Without a given return range, scale by the returns in the buffer."""
+        if self.return_range is None:
+            self.policy.command_scaler.fit(self.replay_buffer.stored_returns)
+            self.policy.return_scaler.fit(self.replay_buffer.stored_returns)
+
+    def _update_learning_rates(self) -> None:
+        progress = self._current_progress_remaining
+        learning_rate = self.lr_schedule(progress)
+        self.logger.record("train/learning_rate", learning_rate)
+        update_learning_rate(self.policy.generator_optimizer, learning_rate)
+        update_learning_rate(self.policy.evaluator_optimizer, FloatSchedule(self.evaluator_learning_rate)(progress))

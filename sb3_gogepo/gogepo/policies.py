@@ -11,9 +11,10 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from sb3_gogepo.common.checks import check_choice, check_number, check_sizes
 from sb3_gogepo.common.evaluator import Evaluator
 from sb3_gogepo.common.normalization import ReturnScaler
-from sb3_gogepo.common.policies import GeneratorPolicy, _check_sizes
+from sb3_gogepo.common.policies import GeneratorPolicy
 
 
 class GoGePoPolicy(GeneratorPolicy):
@@ -25,6 +26,8 @@ class GoGePoPolicy(GeneratorPolicy):
     :param scale_probing_actions: probing actions of a Box in the env's units as the original, rather than in [-1, 1].
     """
 
+    optimizer_names = ("generator_optimizer", "evaluator_optimizer")
+
     def __init__(
         self,
         observation_space: spaces.Box,
@@ -32,19 +35,23 @@ class GoGePoPolicy(GeneratorPolicy):
         lr_schedule: Schedule | None = None,
         n_probing_states: int = 50,
         evaluator_net_arch: Sequence[int] = (256, 256),
-        probing_states_init: str = "uniform",
+        probing_states_init: str = "normal",
         scale_probing_actions: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **generator_kwargs: Any,
     ) -> None:
         super().__init__(
-            observation_space, action_space, lr_schedule=lr_schedule, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs, **generator_kwargs
+            observation_space,
+            action_space,
+            lr_schedule=lr_schedule,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            **generator_kwargs,
         )
-        _check_sizes("n_probing_states", [n_probing_states])
-        _check_sizes("evaluator_net_arch", evaluator_net_arch)
-        if probing_states_init not in ("uniform", "normal"):
-            raise ValueError(f"probing_states_init must be 'uniform' or 'normal', got {probing_states_init!r}")
+        check_number("n_probing_states", n_probing_states, minimum=1, integer=True)
+        check_sizes("evaluator_net_arch", evaluator_net_arch)
+        check_choice("probing_states_init", probing_states_init, ("uniform", "normal"))
         self.evaluator_kwargs = dict(
             n_probing_states=n_probing_states,
             evaluator_net_arch=list(evaluator_net_arch),

@@ -1,0 +1,38 @@
+"""Named sets of constructor arguments: ``GoGePo("MlpPolicy", env, **presets.PAPER)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: The original's recipe as executed (IDSIA/GoGePo @7905a67, ``gogepo.py`` and ``core_gogepo.py``), for Swimmer's return
+#: range; give your env's own, e.g. ``{**PAPER, "return_range": (-100, 3000), "alive_bonus_offset": -1}`` for Hopper.
+PAPER: dict[str, Any] = dict(
+    learning_rate=2e-6,
+    evaluator_learning_rate=5e-3,
+    buffer_size=10_000,
+    batch_size=16,
+    recency=1.1,
+    train_freq=(1, "episode"),
+    # The original's loops are range(1, 5) and range(1, 20): one step fewer than its settings say.
+    evaluator_gradient_steps=4,
+    generator_gradient_steps=19,
+    weight_noise_std=0.1,
+    weight_noise_scaling="none",
+    first_command=1.0,
+    command_increment=20.0,
+    command_increment_std=0.0,
+    return_range=(-100.0, 365.0),
+    n_candidates=1,
+    policy_kwargs=dict(
+        net_arch=[256, 256],
+        tile_size=16,
+        generator_net_arch=[256, 256],
+        embedding_dim=8,
+        output_scale=2.0,
+        average_tile_biases=True,
+        n_probing_states=200,
+        evaluator_net_arch=[256, 256],
+        probing_states_init="uniform",
+        scale_probing_actions=True,
+    ),
+)
