@@ -16,6 +16,7 @@ import tempfile
 import warnings
 import zipfile
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
@@ -59,38 +60,44 @@ def encode(value: Any) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, (list, tuple, deque)):
-        items = [encode(item) for item in value]
-        if isinstance(value, list):
-            return items
-        if isinstance(value, deque):
-            return {TAG: "deque", "items": items, "maxlen": value.maxlen}
-        return {TAG: "tuple", "items": items}
-    if isinstance(value, dict):
-        if any(not isinstance(key, str) or key in (TAG, PICKLED) for key in value):
-            raise TypeError(f"cannot be written without a pickle: {value!r}")
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) and key not in (TAG, PICKLED) for key in value):
         return {key: encode(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return {TAG: "array", "dtype": value.dtype.str, "shape": list(value.shape), "values": value.ravel().tolist()}
-    if type(value) is spaces.Box:
-        return {TAG: "Box", "low": encode(value.low), "high": encode(value.high), "dtype": np.dtype(value.dtype).str}
-    if type(value) is spaces.Discrete:
-        return {TAG: "Discrete", "n": int(value.n), "start": int(value.start)}
-    if isinstance(value, UnsavedValue):
-        return {TAG: "unsaved", "description": value.description}
     if isinstance(value, FloatSchedule):
         return encode(value.value_schedule)
-    if type(value) is ConstantSchedule:
-        return {TAG: "ConstantSchedule", "value": float(value.val)}
-    if type(value) is LinearSchedule:
-        return {TAG: "LinearSchedule", "start": value.start, "end": value.end, "end_fraction": value.end_fraction}
-    if type(value).__name__ == "SimpleLinearSchedule":  # rl_zoo3's "lin_<x>"
-        return {TAG: "LinearSchedule", "start": float(value.initial_value), "end": 0.0, "end_fraction": 1.0}
-    if isinstance(value, type) and "<locals>" not in value.__qualname__ and value.__module__ != "__main__":
-        return {TAG: "class", "module": value.__module__, "name": value.__qualname__}
     if isinstance(value, th.device):
         return str(value)
-    raise TypeError(f"cannot be written without a pickle: {value!r}")
+    if isinstance(value, type) and "<locals>" not in value.__qualname__ and value.__module__ != "__main__":
+        return {TAG: "class", "module": value.__module__, "name": value.__qualname__}
+    # By name: rl_zoo3's SimpleLinearSchedule ("lin_<x>") is known without importing rl_zoo3
+    encoder = _ENCODERS.get(type(value).__name__)
+    if encoder is None:
+        raise TypeError(f"cannot be written without a pickle: {value!r}")
+    return encoder(value)
+
+
+_ENCODERS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "tuple": lambda value: {TAG: "tuple", "items": [encode(item) for item in value]},
+    "deque": lambda value: {TAG: "deque", "items": [encode(item) for item in value], "maxlen": value.maxlen},
+    "ndarray": lambda value: {TAG: "ndarray", "dtype": _number_dtype(value), "values": value.tolist()},
+    "Box": lambda value: {TAG: "Box", "low": encode(value.low), "high": encode(value.high)},
+    "Discrete": lambda value: {TAG: "Discrete", "n": int(value.n), "start": int(value.start)},
+    "ConstantSchedule": lambda value: {TAG: "ConstantSchedule", "value": float(value.val)},
+    "LinearSchedule": lambda value: _encode_linear_schedule(value.start, value.end, value.end_fraction),
+    "SimpleLinearSchedule": lambda value: _encode_linear_schedule(value.initial_value, 0.0, 1.0),
+    "UnsavedValue": lambda value: {TAG: "unsaved", "description": value.description},
+}
+
+
+def _encode_linear_schedule(start: float, end: float, end_fraction: float) -> dict[str, Any]:
+    return {TAG: "LinearSchedule", "start": float(start), "end": float(end), "end_fraction": float(end_fraction)}
+
+
+def _number_dtype(array: np.ndarray) -> str:
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"cannot be written without a pickle: an array of {array.dtype}")
+    return array.dtype.str
 
 
 def decode(value: Any, trust: bool = False) -> Any:
@@ -103,32 +110,30 @@ def decode(value: Any, trust: bool = False) -> Any:
         return [decode(item, trust) for item in value]
     if not isinstance(value, dict):
         return value
-    kind = value.get(TAG)
-    if kind is None and PICKLED not in value:
-        return {key: decode(item, trust) for key, item in value.items()}
-    if kind == "tuple":
-        return tuple(decode(value["items"], trust))
-    if kind == "deque":
-        return deque(decode(value["items"], trust), maxlen=value["maxlen"])
-    if kind == "array":
-        return np.array(value["values"], dtype=np.dtype(value["dtype"])).reshape(value["shape"])
-    if kind == "Box":
-        return spaces.Box(low=decode(value["low"]), high=decode(value["high"]), dtype=np.dtype(value["dtype"]).type)
-    if kind == "Discrete":
-        return spaces.Discrete(n=value["n"], start=value["start"])
-    if kind == "unsaved":
-        return UnsavedValue(value["description"])
-    if kind == "ConstantSchedule":
-        return ConstantSchedule(value["value"])
-    if kind == "LinearSchedule":
-        return LinearSchedule(start=value["start"], end=value["end"], end_fraction=value["end_fraction"])
-    if kind == "class":
-        return _import_class(value["module"], value["name"], trust)
     if PICKLED in value:
         if not trust:
             raise ValueError("it is pickled, and unpickling runs code: pass trust=True if you know who wrote the file")
         return cloudpickle.loads(base64.b64decode(value[PICKLED]))
-    raise ValueError(f"unknown entry {str(value)[:80]}")
+    if TAG not in value:
+        return {key: decode(item, trust) for key, item in value.items()}
+    kind, content = value[TAG], {key: decode(item, trust) for key, item in value.items() if key != TAG}
+    if kind == "class":
+        return _import_class(content["module"], content["name"], trust)
+    if kind not in _DECODERS:
+        raise ValueError(f"unknown entry {str(value)[:80]}")
+    return _DECODERS[kind](**content)
+
+
+_DECODERS: dict[str, Callable[..., Any]] = {
+    "tuple": lambda items: tuple(items),
+    "deque": lambda items, maxlen: deque(items, maxlen=maxlen),
+    "ndarray": lambda dtype, values: np.array(values, dtype=np.dtype(dtype)),
+    "Box": lambda low, high: spaces.Box(low=low, high=high, dtype=low.dtype.type),
+    "Discrete": spaces.Discrete,
+    "ConstantSchedule": lambda value: ConstantSchedule(value),
+    "LinearSchedule": LinearSchedule,
+    "unsaved": UnsavedValue,
+}
 
 
 def _import_class(module: str, name: str, trust: bool) -> type:
@@ -173,25 +178,27 @@ def decode_settings(encoded: dict[str, Any], trust: bool, source: Any) -> dict[s
     return settings
 
 
-def write_zip(
-    path: PathOrFile, settings: dict[str, Any], state_dicts: dict[str, Any], tensors: dict[str, th.Tensor] | None = None
-) -> None:
-    """Write SB3's zip: ``data``, one ``<name>.pth`` a state dict, ``pytorch_variables.pth``, version and system info.
+def write_zip(path: PathOrFile, algorithm: str, settings: dict[str, Any], state_dicts: dict[str, Any]) -> None:
+    """Write SB3's zip: ``data``, one ``<name>.pth`` a state dict, version and system info.
 
     A path without suffix gets ``.zip``; missing folders are made. The file appears complete or not at all.
     """
     archive = io.BytesIO()
-    save_to_zip_file(archive, data=encode_settings(settings), params=state_dicts, pytorch_variables=tensors)
+    save_to_zip_file(archive, data={"algorithm": algorithm, **encode_settings(settings)}, params=state_dicts)
     write_atomically(path, archive.getvalue(), suffix=".zip")
 
 
 def read_zip(
-    path: PathOrFile, device: th.device | str = "auto", trust: bool = False, skip: frozenset[str] = frozenset()
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Read what :func:`write_zip` wrote: settings, state dicts, tensors.
+    path: PathOrFile,
+    algorithm: str,
+    device: th.device | str = "auto",
+    trust: bool = False,
+    skip: frozenset[str] = frozenset(),
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what :func:`write_zip` wrote: settings, state dicts.
 
     :param skip: settings that are not decoded at all.
-    :raises ValueError: if the file is empty, truncated, not such a zip, or needs ``trust``.
+    :raises ValueError: if the file is empty, truncated, saved by another algorithm, or needs ``trust``.
     """
     content = read_bytes(path, suffix=".zip")
     try:
@@ -202,13 +209,16 @@ def read_zip(
             if "data" not in archive.namelist():
                 raise ValueError(f"{_name(path)} holds no 'data' entry: it was not saved by Stable-Baselines3 or sb3_gogepo")
             encoded = json.loads(archive.read("data"))
-        _, state_dicts, tensors = load_from_zip_file(io.BytesIO(content), load_data=False, device=device)
+        _, state_dicts, _ = load_from_zip_file(io.BytesIO(content), load_data=False, device=device)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{_name(path)} is not a complete zip file ({len(content)} bytes): {error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RuntimeError, EOFError) as error:
         raise ValueError(f"{_name(path)} cannot be read: {error}") from error
+    saved_by = encoded.pop("algorithm", "another algorithm")
+    if saved_by != algorithm:
+        raise ValueError(f"{_name(path)} was saved by {saved_by}, not by {algorithm}")
     encoded = {name: value for name, value in encoded.items() if name not in skip}
-    return decode_settings(encoded, trust, _name(path)), state_dicts, tensors or {}
+    return decode_settings(encoded, trust, _name(path)), state_dicts
 
 
 def read_system_info(path: PathOrFile) -> str:
@@ -233,9 +243,8 @@ def read_tensors(path: PathOrFile, device: th.device | str = "cpu", suffix: str 
     try:
         return th.load(io.BytesIO(content), map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
-        raise ValueError(
-            f"{_name(path)} cannot be read ({len(content)} bytes): {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from error
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise ValueError(f"{_name(path)} cannot be read ({len(content)} bytes): {reason}") from error
 
 
 def write_atomically(path: PathOrFile, content: bytes, suffix: str) -> None:

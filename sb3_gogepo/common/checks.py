@@ -42,16 +42,14 @@ def check_action_space(space: spaces.Space, algorithm: str) -> None:
     if isinstance(space, spaces.Discrete):
         return
     if not isinstance(space, spaces.Box):
-        remedy = "wrap the env in a gymnasium.ActionWrapper that offers one Discrete or Box space (e.g. one choice for each combination)"
+        remedy = "wrap the env in a gymnasium.ActionWrapper that offers one Discrete or Box space"
         raise ValueError(f"{algorithm} supports Box and Discrete action spaces, got {space}; {remedy}")
     if not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(
-            f"{algorithm} supports Box action spaces of floats, got {space}; wrap the env in a gymnasium.ActionWrapper that rounds"
-        )
+        remedy = "wrap the env in a gymnasium.ActionWrapper that rounds"
+        raise ValueError(f"{algorithm} supports Box action spaces of floats, got {space}; {remedy}")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise ValueError(
-            f"{algorithm} needs finite action bounds, got {space}; wrap the env in gymnasium.wrappers.RescaleAction or set bounds in the env"
-        )
+        remedy = "set bounds in the env or wrap it in a gymnasium.ActionWrapper that has some"
+        raise ValueError(f"{algorithm} needs finite action bounds, got {space}; {remedy}")
 
 
 def check_learning_rate(name: str, value: Any) -> None:
@@ -64,9 +62,7 @@ def check_train_freq(value: Any) -> tuple[int, str]:
     """``train_freq`` as ``(number, "step" | "episode")``; an int counts env steps."""
     frequency, unit = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, "step")
     if unit not in ("step", "episode"):
-        raise ValueError(
-            f"train_freq must be an integer >= 1 or a tuple such as (1, 'episode') or (100, 'step'), got {value!r}"
-        )
+        raise ValueError(f"train_freq must be an integer >= 1 or a tuple such as (1, 'episode'), got {value!r}")
     check_number("train_freq", frequency, minimum=1, integer=True)
     return int(frequency), unit
 
@@ -78,7 +74,7 @@ def check_sizes(name: str, sizes: Any) -> None:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def check_range(name: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch as th
@@ -118,7 +118,7 @@ class CommandAlgorithm(BaseAlgorithm):
             check_observation_space(env.observation_space, name)
             check_action_space(env.action_space, name)
         super().__init__(
-            policy=policy,
+            policy=cast(Any, policy),
             env=env,
             learning_rate=learning_rate,
             policy_kwargs=policy_kwargs,
@@ -140,7 +140,7 @@ class CommandAlgorithm(BaseAlgorithm):
         self.alive_bonus_offset = alive_bonus_offset
         self.normalize_observations = normalize_observations
         #: Entropy from which every candidate's noise and reset seed derive
-        self.run_seed = int(np.random.SeedSequence().entropy) % 2**63 if seed is None else int(seed)  # type: ignore[call-overload]
+        self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
         self.best_return: float | None = None
         self._follows_best = True  # does predict use the best command, or one the user set?
         self._candidate_num = 0
@@ -159,9 +159,7 @@ class CommandAlgorithm(BaseAlgorithm):
         if env is not None:
             raise ValueError(f"policy must be one of {aliases} or a policy class when env is given, got {policy!r}")
         if isinstance(policy, str) and ":" not in policy and policy not in registry:
-            raise ValueError(
-                f"policy must be one of {aliases}, a policy class, or, as the only positional argument, a registered env id, got {policy!r}"
-            )
+            raise ValueError(f"policy must be one of {aliases}, a policy class or, alone, a registered env id, got {policy!r}")
         return "MlpPolicy", policy
 
     @staticmethod
@@ -212,6 +210,9 @@ class CommandAlgorithm(BaseAlgorithm):
             check_number("log_interval", log_interval, minimum=1, integer=True)
         if self.env is None:
             raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
+        unsaved = [name for name, value in vars(self).items() if isinstance(value, archive.UnsavedValue)]
+        if unsaved:
+            raise ValueError(f"{unsaved[0]} could not be saved with the model: pass {unsaved[0]}= to load")
         total_steps, callback = self._setup_learn(
             int(total_timesteps), callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
@@ -418,11 +419,10 @@ class CommandAlgorithm(BaseAlgorithm):
         """
         left_out = {*self._excluded_save_params(), *(exclude or ())} - set(include or ())
         settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
-        settings["algorithm"] = type(self).__name__
-        archive.write_zip(path, settings, self.get_parameters())
+        archive.write_zip(path, type(self).__name__, settings, self.get_parameters())
 
     @classmethod
-    def load(  # type: ignore[override]
+    def load(
         cls: type[SelfCommandAlgorithm],
         path: archive.PathOrFile,
         env: GymEnv | None = None,
@@ -447,18 +447,11 @@ class CommandAlgorithm(BaseAlgorithm):
             print("== SAVED MODEL SYSTEM INFO ==")
             print(archive.read_system_info(path))
         replaced = {**(custom_objects or {}), **kwargs}
-        settings, state_dicts, _ = archive.read_zip(
-            path, device=device, trust=trust, skip=frozenset(replaced) - {"policy_kwargs"}
-        )
-        saved_by = settings.pop("algorithm", None)
-        if saved_by != cls.__name__:
-            raise ValueError(
-                f"path must name a model saved by {cls.__name__}, got '{path}', saved by {saved_by or 'another algorithm'}"
-            )
-        if replaced.get("policy_kwargs", settings["policy_kwargs"]) != settings["policy_kwargs"]:
-            raise ValueError(
-                f"policy_kwargs must equal the saved {settings['policy_kwargs']}, got {replaced['policy_kwargs']}"
-            )
+        skip = frozenset(replaced) - {"policy_kwargs"}
+        settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
+        saved_kwargs = settings["policy_kwargs"]
+        if replaced.get("policy_kwargs", saved_kwargs) != saved_kwargs:
+            raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
         if env is not None:
             env = cls._wrap_env(cls._make_env(env, settings["verbose"]), settings["verbose"])
             check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch as th
 from torch import nn
@@ -29,13 +31,13 @@ class TileNetwork(nn.Module):
     def __init__(self, embedding_dim: int, hidden_sizes: Sequence[int], n_values: int, average_tiles: int = 1) -> None:
         super().__init__()
         sizes = [embedding_dim + 1, *hidden_sizes]
-        self.hidden = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in zip(sizes, sizes[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes))
         self.output = nn.Linear(sizes[-1], n_values)
         self.average_tiles = average_tiles
 
     def forward(self, embeddings: th.Tensor, commands: th.Tensor) -> th.Tensor:
         """(n_tiles, embedding_dim), (n_commands,) -> (n_commands, n_tiles / average_tiles, n_values)"""
-        first = self.hidden[0]
+        first = cast(nn.Linear, self.hidden[0])
         from_embedding = nn.functional.linear(embeddings, first.weight[:, :-1], first.bias)  # (n_tiles, n_hidden)
         from_command = th.outer(commands, first.weight[:, -1])  # (n_commands, n_hidden)
         hidden = th.relu(from_embedding + from_command.unsqueeze(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -75,7 +76,7 @@ class GeneratedPolicy(PicklefreePolicy):
         self.normalizer = ObservationNormalizer(observation_space.shape[0])
         sizes = [observation_space.shape[0], *net_arch, self.action_map.n_outputs]
         modules: list[nn.Module] = []
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+        for n_in, n_out in pairwise(sizes):
             modules += [nn.Linear(n_in, n_out), activation_fn()]
         self.mlp = nn.Sequential(*modules[:-1])
 
@@ -113,6 +114,8 @@ class GeneratorPolicy(PicklefreePolicy):
     :raises ValueError: for sizes that are not positive integers or an ``activation_fn`` that is no module class.
     """
 
+    observation_space: spaces.Box
+    action_space: spaces.Box | spaces.Discrete
     #: attributes that hold optimizers, saved with the model
     optimizer_names: tuple[str, ...] = ()
 
@@ -146,7 +149,7 @@ class GeneratorPolicy(PicklefreePolicy):
             raise ValueError(f"activation_fn must be a torch.nn.Module class such as torch.nn.Tanh, got {activation_fn!r}")
         check_number("output_scale", output_scale, minimum=0, exclusive=True)
         self.net_arch, self.activation_fn = list(net_arch), activation_fn
-        self.activation = activation_fn()
+        self.activation: nn.Module = activation_fn()
         self.action_map = ActionMap(action_space)
         self.layout = WeightLayout((observation_space.shape[0], *net_arch, self.action_map.n_outputs))
         self.generator_kwargs = dict(
@@ -166,6 +169,7 @@ class GeneratorPolicy(PicklefreePolicy):
         )
         self.normalizer = ObservationNormalizer(observation_space.shape[0])
         self.command_scaler = ReturnScaler()
+        self._command: th.Tensor
         self.register_buffer("_command", th.zeros((), dtype=th.float64))
         self._acting_layers: list[Layer] | None = None
 
@@ -216,6 +220,7 @@ class GeneratorPolicy(PicklefreePolicy):
         self._acting_layers = None
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As torch's; ``predict`` uses the new parameters at once."""
         self.forget_acting_weights()
         return super().load_state_dict(*args, **kwargs)
 

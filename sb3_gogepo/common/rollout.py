@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import (
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecMonitor,
+    VecNormalize,
+    unwrap_vec_normalize,
+)
 from torch import nn
 
 from sb3_gogepo.common.policy_weights import BatchedActor, WeightLayout
@@ -84,7 +91,8 @@ def run_episodes(
 
     Every episode starts with a reset seeded by its own seed, so what a policy does depends neither on the number of
     envs nor on who ran before it. An env whose turn ends takes the next policy; with none left it idles (it keeps
-    stepping, which nobody counts) until the others are done.
+    stepping, which nobody counts) until the others are done. Under VecEnv wrappers that must see every reset, such as
+    VecFrameStack, resets are not seeded.
 
     :param policy_weights: (n_policies, n_weights)
     :param normalize: raw -> normalized observations; must not change while the episodes run.
@@ -94,41 +102,56 @@ def run_episodes(
     :param keep_observations: collect the raw observations of each episode.
     :return: (n_policies,) episodes; None if ``on_step`` returned False.
     """
-    n_policies = len(policy_weights)
-    n_envs = env.num_envs
-    episodes: list[Episode | None] = [None] * n_policies
+    n_policies, n_envs = len(policy_weights), env.num_envs
     vec_normalize = unwrap_vec_normalize(env)
-    running = np.minimum(np.arange(n_envs), n_policies)  # which policy each env runs; n_policies: it idles
-    next_policy = min(n_envs, n_policies)
-    actor = BatchedActor(layout, policy_weights[np.minimum(running, n_policies - 1)], activation)
-    observations = np.stack([_reset(env, i, seeds[min(running[i], n_policies - 1)]) for i in range(n_envs)])
+    seeded = _resets_are_seeded(env)
+    episodes: list[Episode | None] = [None] * n_policies
+    running: list[Any] = [i if i < n_policies else None for i in range(n_envs)]  # which policy each env runs; None: it idles
+    waiting = iter(range(n_envs, n_policies))
+    actor = BatchedActor(layout, policy_weights[[i or 0 for i in running]], activation)
+    if seeded:
+        observations = np.stack([_reset(env, i, seeds[k or 0]) for i, k in enumerate(running)])
+    else:
+        observations = np.array(env.reset())
     returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
 
-    while (active := running < n_policies).any():
+    while active := [i for i in range(n_envs) if running[i] is not None]:
         if keep_observations:
-            for i in np.flatnonzero(active):
+            for i in active:
                 seen[i].append(observations[i])
         actions = action_map.to_env(actor(normalize(observations)))
-        observations, rewards, dones, infos = env.step(actions)
-        observations = observations.copy()
+        stepped, rewards, dones, infos = env.step(actions)
+        observations = np.array(stepped)  # a copy: a VecEnv may reuse its own
         returns += rewards if vec_normalize is None else vec_normalize.get_original_reward()
         lengths += 1
-        if on_step is not None and not on_step(int(active.sum()), [infos[i] for i in np.flatnonzero(active)], dones[active]):
+        if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
             return None
-        for i in np.flatnonzero(dones & active):
+        for i in active:
+            if not dones[i]:
+                continue
             kept = np.stack(seen[i]) if keep_observations else None
             episodes[running[i]] = Episode(episode_return=float(returns[i]), length=int(lengths[i]), observations=kept)
-            running[i], next_policy = next_policy, min(next_policy + 1, n_policies)
+            running[i] = next(waiting, None)
             returns[i], lengths[i], seen[i] = 0.0, 0, []
-            if running[i] < n_policies:
+            if running[i] is not None:
                 actor.replace(i, policy_weights[running[i]], layout)
-                observations[i] = _reset(env, int(i), seeds[running[i]])
+                if seeded:
+                    observations[i] = _reset(env, i, seeds[running[i]])
     return [episode for episode in episodes if episode is not None]
+
+
+def _resets_are_seeded(env: VecEnv) -> bool:
+    """Can single envs be reset? Wrappers such as VecFrameStack must see every reset, so there the answer is no."""
+    while isinstance(env, VecEnvWrapper):
+        if not isinstance(env, (VecNormalize, VecMonitor, VecCheckNan)):
+            return False
+        env = env.venv
+    return True
 
 
 def _reset(env: VecEnv, index: int, seed: int) -> np.ndarray:
     """Seeded reset of one env of a VecEnv; (n_obs,), normalized if ``env`` is a VecNormalize."""
     observation, _ = env.env_method("reset", seed=int(seed), indices=index)[0]
     vec_normalize = unwrap_vec_normalize(env)
-    return observation if vec_normalize is None else vec_normalize.normalize_obs(observation)
+    return np.asarray(observation if vec_normalize is None else vec_normalize.normalize_obs(observation))

@@ -75,7 +75,7 @@ class GoGePoPolicy(GeneratorPolicy):
         kwargs = dict(self.optimizer_kwargs)
         if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
             kwargs.setdefault("fused", True)  # one kernel for all parameters
-        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)
+        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
 
     @th.no_grad()
     def predict_returns(self, commands: np.ndarray | Sequence[float]) -> np.ndarray:
