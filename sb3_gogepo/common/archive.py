@@ -31,7 +31,7 @@ PathOrFile = str | os.PathLike[str] | io.BufferedIOBase | io.BytesIO
 TAG = "__type__"
 PICKLED = ":serialized:"  # SB3's mark of a cloudpickled entry
 #: Classes of these modules may be named in a file without ``trust``: importing them runs nothing but installed libraries.
-TRUSTED_MODULES = ("torch.nn.modules", "torch.optim", "stable_baselines3.", "sb3_gogepo.", "builtins")
+TRUSTED_MODULES = ("torch.nn.modules", "torch.optim", "stable_baselines3.", "sb3_gogepo.")
 
 
 class UnsavedValue:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -16,14 +15,14 @@ import torch as th
 from gymnasium import spaces
 from gymnasium.envs.registration import registry
 from gymnasium.error import Error as GymnasiumError
-from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info, safe_mean
+from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
-from sb3_gogepo.common import archive
+from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import (
     check_action_space,
     check_choice,
@@ -32,6 +31,7 @@ from sb3_gogepo.common.checks import (
     check_observation_space,
     check_train_freq,
 )
+from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy, check_command
 from sb3_gogepo.common.policy_buffer import PolicyBuffer
 from sb3_gogepo.common.rollout import Episode, run_episodes
@@ -57,7 +57,7 @@ class CommandSweep(NamedTuple):
     mean_lengths: np.ndarray
 
 
-class CommandAlgorithm(BaseAlgorithm):
+class CommandAlgorithm(PicklefreeAlgorithm):
     """Base class of the algorithms that generate policies from commands.
 
     Parameters are SB3's, except:
@@ -210,7 +210,7 @@ class CommandAlgorithm(BaseAlgorithm):
             check_number("log_interval", log_interval, minimum=1, integer=True)
         if self.env is None:
             raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
-        unsaved = [name for name, value in vars(self).items() if isinstance(value, archive.UnsavedValue)]
+        unsaved = [name for name, value in vars(self).items() if isinstance(value, UnsavedValue)]
         if unsaved:
             raise ValueError(f"{unsaved[0]} could not be saved with the model: pass {unsaved[0]}= to load")
         total_steps, callback = self._setup_learn(
@@ -391,97 +391,3 @@ class CommandAlgorithm(BaseAlgorithm):
             + self.alive_bonus_offset * lengths
         )
         return CommandSweep(values, returns.mean(axis=1), returns.std(axis=1), lengths.mean(axis=1))
-
-    # ------------------------------------------------------------------ files
-
-    def _excluded_save_params(self) -> list[str]:
-        return [
-            *super()._excluded_save_params(),
-            "replay_buffer",
-            "_last_obs",
-            "_last_original_obs",
-            "_last_episode_starts",
-            "action_noise",
-            "lr_schedule",
-        ]
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", *(f"policy.{name}" for name in self.policy.optimizer_names)], []
-
-    def save(
-        self, path: archive.PathOrFile, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
-    ) -> None:
-        """Save everything but env and replay buffer in SB3's zip layout: no pickles, complete or not at all.
-
-        :param path: ``.zip`` is added where there is no suffix; missing folders are made.
-        :param exclude: attributes to leave out in addition.
-        :param include: attributes to write although they are left out by default, if JSON can express them.
-        """
-        left_out = {*self._excluded_save_params(), *(exclude or ())} - set(include or ())
-        settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
-        archive.write_zip(path, type(self).__name__, settings, self.get_parameters())
-
-    @classmethod
-    def load(
-        cls: type[SelfCommandAlgorithm],
-        path: archive.PathOrFile,
-        env: GymEnv | None = None,
-        device: th.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        trust: bool = False,
-        **kwargs: Any,
-    ) -> SelfCommandAlgorithm:
-        """Load a model saved by :meth:`save`; without ``env`` it predicts, with one it can go on learning.
-
-        :param custom_objects: values that replace saved ones, e.g. a schedule that could not be saved.
-        :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
-            code from the file is run.
-        :param kwargs: attributes to overwrite, e.g. ``learning_rate``.
-        :raises ValueError: if the file is damaged, of another algorithm, needs ``trust``, or ``env`` has other spaces.
-        """
-        if print_system_info:
-            print("== CURRENT SYSTEM INFO ==")
-            get_system_info()
-            print("== SAVED MODEL SYSTEM INFO ==")
-            print(archive.read_system_info(path))
-        replaced = {**(custom_objects or {}), **kwargs}
-        skip = frozenset(replaced) - {"policy_kwargs"}
-        settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
-        saved_kwargs = settings["policy_kwargs"]
-        if replaced.get("policy_kwargs", saved_kwargs) != saved_kwargs:
-            raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
-        if env is not None:
-            env = cls._wrap_env(cls._make_env(env, settings["verbose"]), settings["verbose"])
-            check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
-            settings["n_envs"] = env.num_envs
-        model = cls(policy=settings["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
-        model.__dict__.update({**settings, **replaced})
-        model._setup_model()
-        try:
-            model.set_parameters(state_dicts, exact_match=True, device=device)
-        except (ValueError, RuntimeError, AttributeError) as error:
-            raise ValueError(f"the networks in '{path}' do not fit its settings: {error}") from error
-        return model
-
-    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
-        """As SB3's; ``predict`` uses the new parameters at once."""
-        super().set_parameters(load_path_or_dict, exact_match=exact_match, device=device)
-        self.policy.forget_acting_weights()
-
-    def save_replay_buffer(self, path: archive.PathOrFile) -> None:
-        """Write the buffer, with its random generator, without pickles (``.pt`` is added where there is no suffix)."""
-        archive.write_tensors(path, self.replay_buffer.state_dict(), suffix=".pt")
-
-    def load_replay_buffer(self, path: archive.PathOrFile) -> None:
-        """Read what :meth:`save_replay_buffer` wrote. Training then goes on exactly as if it had not been interrupted.
-
-        :raises ValueError: if the file is damaged, or its policies have another size; the present buffer is kept then.
-        """
-        buffer = self._make_replay_buffer()
-        try:
-            buffer.load_state_dict(archive.read_tensors(path, suffix=".pt"))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"'{path}' does not hold a replay buffer of {type(self).__name__}: {error!r}") from error
-        self.replay_buffer = buffer

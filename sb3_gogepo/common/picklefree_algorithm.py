@@ -1,0 +1,124 @@
+"""PicklefreeAlgorithm: SB3's BaseAlgorithm whose files hold no pickles, appear complete or not at all, and run no code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
+
+from sb3_gogepo.common import archive
+
+SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PicklefreeAlgorithm")
+
+
+class PicklefreeAlgorithm(BaseAlgorithm):
+    """Save and load, for all algorithms of this package.
+
+    A subclass has a ``replay_buffer`` with ``state_dict`` / ``load_state_dict`` and makes an empty one in
+    ``_make_replay_buffer``; its policy lists its optimizers in ``optimizer_names``.
+    """
+
+    policy: Any
+    replay_buffer: Any
+
+    def _make_replay_buffer(self) -> Any:
+        raise NotImplementedError
+
+    def _excluded_save_params(self) -> list[str]:
+        return [
+            *super()._excluded_save_params(),
+            "replay_buffer",
+            "_last_obs",
+            "_last_original_obs",
+            "_last_episode_starts",
+            "action_noise",
+            "lr_schedule",
+        ]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", *(f"policy.{name}" for name in self.policy.optimizer_names)], []
+
+    def save(
+        self, path: archive.PathOrFile, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Save everything but env and replay buffer in SB3's zip layout: no pickles, complete or not at all.
+
+        :param path: ``.zip`` is added where there is no suffix; missing folders are made.
+        :param exclude: attributes to leave out in addition.
+        :param include: attributes to write although they are left out by default, if JSON can express them.
+        """
+        left_out = {*self._excluded_save_params(), *(exclude or ())} - set(include or ())
+        settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        archive.write_zip(path, type(self).__name__, settings, self.get_parameters())
+
+    @classmethod
+    def load(
+        cls: type[SelfAlgorithm],
+        path: archive.PathOrFile,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAlgorithm:
+        """Load a model saved by :meth:`save`; without ``env`` it predicts, with one it can go on learning.
+
+        :param custom_objects: attributes to overwrite, the same as ``kwargs``.
+        :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
+            code from the file is run.
+        :param kwargs: attributes to overwrite, e.g. a ``learning_rate`` schedule that could not be saved.
+        :raises ValueError: if the file is damaged, of another algorithm, needs ``trust``, or ``env`` has other spaces.
+        """
+        if print_system_info:
+            print("== CURRENT SYSTEM INFO ==")
+            get_system_info()
+            print("== SAVED MODEL SYSTEM INFO ==")
+            print(archive.read_system_info(path))
+        replaced = {**(custom_objects or {}), **kwargs}
+        skip = frozenset(replaced) - {"policy_kwargs"}
+        settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
+        policy_class, saved_kwargs = settings.get("policy_class"), settings.get("policy_kwargs")
+        if not (isinstance(policy_class, type) and issubclass(policy_class, BasePolicy)):
+            raise ValueError(f"policy_class must be a policy class, got {policy_class!r} from '{path}'")
+        if replaced.get("policy_kwargs", saved_kwargs) != saved_kwargs:
+            raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
+        if env is not None:
+            env = cls._wrap_env(env)
+            check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
+            settings["n_envs"] = env.num_envs
+        model = cls(policy=policy_class, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+        model.__dict__.update({**settings, **replaced})
+        try:
+            model._setup_model()
+            model.set_parameters(state_dicts, exact_match=True, device=device)
+        except (ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"the networks in '{path}' do not fit its settings: {error}") from error
+        return model
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
+        """As SB3's; ``predict`` uses the new parameters at once."""
+        super().set_parameters(load_path_or_dict, exact_match=exact_match, device=device)
+        self.policy.forget_acting_weights()
+
+    def save_replay_buffer(self, path: archive.PathOrFile) -> None:
+        """Write the buffer, with its random generator, without pickles (``.pt`` is added where there is no suffix)."""
+        archive.write_tensors(path, self.replay_buffer.state_dict(), suffix=".pt")
+
+    def load_replay_buffer(self, path: archive.PathOrFile) -> None:
+        """Read what :meth:`save_replay_buffer` wrote. Training then goes on exactly as if it had not been interrupted.
+
+        :raises ValueError: if the file is damaged, or its policies have another size; the present buffer is kept then.
+        """
+        buffer = self._make_replay_buffer()
+        try:
+            buffer.load_state_dict(archive.read_tensors(path, suffix=".pt"))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"'{path}' does not hold a replay buffer of {type(self).__name__}: {error!r}") from error
+        self.replay_buffer = buffer
