@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> float:
     plot_command_sweep(right, sweep, predicted=model.policy.predict_returns(sweep.commands))
     figure.savefig(f"{stem}.png", dpi=130)
     print(f"Model:   {stem}.zip\nPicture: {stem}.png")
-    return float(mean)
+    return float(np.mean(mean))
 
 
 if __name__ == "__main__":
