@@ -27,7 +27,7 @@ def register_legacy_ids() -> None:
     """Point the legacy ids at the v4 classes. An id that somebody registered anew is left alone."""
     for legacy_id, id_ in LEGACY_IDS.items():
         old, new = registry.get(legacy_id), registry.get(id_)
-        if new is None or (old is not None and "gymnasium.envs.mujoco" not in str(old.entry_point)):
+        if new is None or (old is not None and not _is_gymnasiums_own(old)):
             continue
         kwargs = dict(new.kwargs)
         if legacy_id.startswith("Ant-"):
@@ -40,3 +40,10 @@ def register_legacy_ids() -> None:
             max_episode_steps=new.max_episode_steps,
             kwargs=kwargs,
         )
+
+
+def _is_gymnasiums_own(spec: EnvSpec) -> bool:
+    """Does the id lead to what Gymnasium registered (a class name, or a function that raises)?"""
+    entry_point = spec.entry_point
+    module = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
+    return module.startswith("gymnasium.")

@@ -66,8 +66,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     :param buffer_size: policies kept, first in first out.
     :param batch_size: policies a gradient step sees.
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`.
-    :param train_freq: train every that many env steps, or ``(n, "episode")``. Updates that fall due during an
-        iteration's episodes are made when they have ended.
+    :param train_freq: train when at least that many env steps have passed, or ``(n, "episode")`` episodes. Episodes are
+        always finished first.
     :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
     :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
     :param n_candidates: policies tried between two trainings; None: as many as there are envs. With a number, results
@@ -297,18 +297,18 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self.logger.record("train/best_return", self.best_return)
 
     def _train_if_due(self, episodes: list[Episode]) -> None:
-        """Call :meth:`train` for the env steps or episodes that have passed, then let ``predict`` see the result."""
+        """Call :meth:`train` if enough env steps or episodes have passed, then let ``predict`` see the result."""
         frequency, unit = self.train_freq
         self._untrained_amount += len(episodes) if unit == "episode" else sum(episode.length for episode in episodes)
-        n_rounds, self._untrained_amount = divmod(self._untrained_amount, frequency)
-        if n_rounds:
-            self.train(n_rounds)
+        if self._untrained_amount >= frequency:
+            self._untrained_amount = 0
+            self.train()
         if self._follows_best and self.best_return is not None:
             self.policy.command = self.best_return
         self.policy.forget_acting_weights()
 
-    def train(self, n_rounds: int) -> None:
-        """Make ``n_rounds`` rounds of gradient steps."""
+    def train(self) -> None:
+        """Make the gradient steps that follow an iteration."""
         raise NotImplementedError
 
     def dump_logs(self) -> None:

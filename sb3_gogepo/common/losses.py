@@ -1,4 +1,4 @@
-"""GoGePo's two losses, as pure functions. All returns and commands here are scaled (see ``commands.py``)."""
+"""GoGePo's two losses, as pure functions. All returns and commands here are scaled (see ``normalization.py``)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch as th
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
@@ -90,7 +90,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         if replaced.get("policy_kwargs", saved_kwargs) != saved_kwargs:
             raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
         if env is not None:
-            env = cls._wrap_env(env)
+            env = cls._wrap_env(maybe_make_env(env, 0))
             check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
             settings["n_envs"] = env.num_envs
         model = cls(policy=policy_class, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]

@@ -12,6 +12,8 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * The next command lies one standard deviation of the returns above the best one. The paper: 20 return units.
 - * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
   steps that follow the number of env steps rather than episodes.
+- One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.
+- A Box's bounds may differ between dimensions, and actions may be Discrete (argmax; probing actions are the logits).
 - Observation statistics change between iterations only, not inside an episode, and their variance is unbiased by the
   aliasing slip of the reference code.
 - Noise and env resets are seeded; the reference code seeds neither envs nor buffer sampling.
@@ -42,8 +44,8 @@ class GoGePo(CommandAlgorithm):
 
     :param learning_rate: of the generator; a number or a schedule.
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
-    :param evaluator_gradient_steps: evaluator steps a training round.
-    :param generator_gradient_steps: generator steps a training round.
+    :param evaluator_gradient_steps: evaluator steps a training.
+    :param generator_gradient_steps: generator steps a training.
     :param first_command: command of the very first candidates, in return units.
     :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
     :param command_increment_std: ... plus that many standard deviations of the returns in the buffer.
@@ -133,15 +135,13 @@ class GoGePo(CommandAlgorithm):
         increment = self.command_increment + self.command_increment_std * float(self.replay_buffer.stored_returns.std())
         return np.full(n_candidates, self.best_return + increment)
 
-    def train(self, n_rounds: int) -> None:
-        """Alternate evaluator and generator steps (Algorithm 1, lines 8-15), ``n_rounds`` times."""
+    def train(self) -> None:
+        """Evaluator steps, then generator steps (Algorithm 1, lines 8-15)."""
         self._update_scalers()
         self._update_learning_rates()
-        evaluator_losses, generator_losses = [], []
-        for _ in range(n_rounds):
-            evaluator_losses += [self.train_evaluator() for _ in range(self.evaluator_gradient_steps)]
-            generator_losses += [self.train_generator() for _ in range(self.generator_gradient_steps)]
-        self._n_updates += n_rounds
+        evaluator_losses = [self.train_evaluator() for _ in range(self.evaluator_gradient_steps)]
+        generator_losses = [self.train_generator() for _ in range(self.generator_gradient_steps)]
+        self._n_updates += 1
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if evaluator_losses:
             self.logger.record("train/evaluator_loss", th.stack(evaluator_losses).mean().item())

@@ -1,0 +1,70 @@
+"""How long one training round takes, against a plain implementation of the same loss: ``make bench-update``.
+
+Both sides do the round of ``presets.PAPER`` (4 evaluator and 19 generator steps, batch 16, 200 probing states) on the
+same buffer, alternating in one process, so the ratio does not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.logger import Logger
+
+from benchmarks.plain_generator import generate_layers
+from sb3_gogepo import GoGePo, presets
+from sb3_gogepo.common.losses import generator_loss
+
+
+def make_model(preset: dict, n_policies: int = 50) -> GoGePo:
+    """A model on Swimmer with a buffer of random policies and returns."""
+    model = GoGePo("MlpPolicy", gym.make("Swimmer-v5"), seed=0, device="cpu", **preset)
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    rng = np.random.default_rng(0)
+    for episode_return in rng.normal(50, 30, n_policies):
+        model.replay_buffer.add(0.1 * th.randn(model.policy.layout.n_weights), 0.0, episode_return)
+    return model
+
+
+class PlainGoGePo(GoGePo):
+    """The generator's loss tile by tile, unfused Adam, and gradients of the evaluator that nobody uses."""
+
+    def train_generator(self) -> th.Tensor:
+        commands = self.replay_buffer.sample_returns(self.batch_size)
+        layers = generate_layers(self.policy.generator, self.policy.command_scaler(commands))
+        loss = generator_loss(self.policy.evaluator, layers, self.policy.return_scaler(commands))
+        self.policy.generator_optimizer.zero_grad()
+        loss.backward()
+        self.policy.generator_optimizer.step()
+        return loss.detach()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    th.set_num_threads(options.threads)
+    plain = make_model(presets.PAPER)
+    plain.__class__ = PlainGoGePo
+    for name in plain.policy.optimizer_names:
+        optimizer = getattr(plain.policy, name)
+        optimizer.param_groups[0].update(fused=False, foreach=False)
+    models = {"plain, PAPER": plain, "sb3_gogepo, PAPER": make_model(presets.PAPER), "sb3_gogepo, default": make_model({})}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(options.rounds + 1):
+        for name, model in models.items():
+            start = time.perf_counter()
+            model.train()
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: float(np.median(values[1:])) for name, values in seconds.items()}  # the first one warms up
+    print(f"{'one training round':22} {'ms':>8} {'plain / this':>13}")
+    for name, median in medians.items():
+        print(f"{name:22} {1000 * median:8.1f} {medians['plain, PAPER'] / median:13.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The docs tell the truth: their examples run, their table of defaults and the files they name exist."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from sb3_gogepo import GoGePo, presets
+from sb3_gogepo.common.policies import GeneratorPolicy
+from sb3_gogepo.gogepo import GoGePoPolicy
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+MAX_STEPS = 600
+#: the number of env steps in `.learn(20_000)`, `.learn(1e6, ...)` or `.learn(total_timesteps=2e4)`
+LEARN_STEPS = re.compile(r"(?<=\.learn\()(total_timesteps=)?(\d[\d_.]*(?:e\d+)?)")
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def shorten(code):
+    """Learn for MAX_STEPS steps at most: the only difference between what readers and this test run."""
+    return LEARN_STEPS.sub(lambda match: f"{match[1] or ''}{min(float(match[2]), MAX_STEPS):g}", code)
+
+
+def python_blocks(page):
+    """The page's Python blocks, each behind as many empty lines as put its errors on the right line of the page."""
+    text = page.read_text(encoding="utf-8")
+    return ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in PYTHON_BLOCK.finditer(text)]
+
+
+@pytest.mark.parametrize(
+    ("code", "shortened"),
+    [
+        ("model.learn(20_000)", "model.learn(600)"),
+        ("model.learn(1e6, progress_bar=True)", "model.learn(600, progress_bar=True)"),
+        ("model.learn(total_timesteps=2e4)", "model.learn(total_timesteps=600)"),
+        ("model.learn(50)", "model.learn(50)"),
+    ],
+)
+def test_only_steps_are_shortened(code, shortened):
+    assert shorten(code) == shortened
+
+
+@pytest.mark.filterwarnings("ignore:rich is experimental")  # the progress bar; SB3 ignores it, but pytest starts anew
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/quickstart.md"])
+def test_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plt.switch_backend("Agg")
+    blocks = python_blocks(ROOT / page)
+    assert blocks
+    namespace = {"__name__": "__main__"}  # the blocks of a page share their names, as its reader's script
+    for block in blocks:
+        exec(compile(shorten(block), page, "exec"), namespace)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_source_files_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:sb3_gogepo|common|gogepo|analysis|zoo|tests)/[\w/]+\.(?:py|yml))`", text)
+    missing = [name for name in named if not ((ROOT / name).is_file() or (ROOT / "sb3_gogepo" / name).is_file())]
+    assert not missing
+
+
+def test_picture_names_existing_files():
+    texts = [element.text for element in ElementTree.parse(DOCS / "figures" / "data_flow.svg").iter() if element.text]
+    named = [text for text in texts if text.endswith(".py")]
+    assert len(named) >= 7
+    assert all((ROOT / "sb3_gogepo" / name).is_file() for name in named)
+
+
+def documented_settings():
+    """{argument: (default, PAPER)} from the tables of the algorithm's page."""
+    page = (DOCS / "gogepo.md").read_text(encoding="utf-8")
+    section = page.split("(defaults-and-paper)=")[1].split("## Parameters")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| `(.+?)` \|$", section, re.MULTILINE)
+    return {name: (ast.literal_eval(default), ast.literal_eval(paper)) for name, default, paper in rows}
+
+
+def test_table_of_defaults():
+    paper = {**presets.PAPER, **presets.PAPER["policy_kwargs"]}
+    del paper["policy_kwargs"]
+    defaults = {}
+    for function in (GeneratorPolicy, GoGePoPolicy, GoGePo):
+        defaults.update({name: argument.default for name, argument in inspect.signature(function).parameters.items()})
+    documented = documented_settings()
+    assert documented.keys() == paper.keys()
+    for name, (default, paper_value) in documented.items():
+        assert np.array_equal(default, defaults[name]), f"docs/gogepo.md: the default of {name} is {defaults[name]!r}"
+        assert paper_value == paper[name], f"docs/gogepo.md: PAPER's {name} is {paper[name]!r}"
