@@ -111,9 +111,10 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         """Write the buffer, with its random generator, without pickles (``.pt`` is added where there is no suffix)."""
         archive.write_tensors(path, self.replay_buffer.state_dict(), suffix=".pt")
 
-    def load_replay_buffer(self, path: archive.PathOrFile) -> None:
+    def load_replay_buffer(self, path: archive.PathOrFile, truncate_last_traj: bool = True) -> None:
         """Read what :meth:`save_replay_buffer` wrote. Training then goes on exactly as if it had not been interrupted.
 
+        :param truncate_last_traj: accepted because RL Zoo passes it; there are no unfinished trajectories here.
         :raises ValueError: if the file is damaged, or its policies have another size; the present buffer is kept then.
         """
         buffer = self._make_replay_buffer()

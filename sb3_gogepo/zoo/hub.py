@@ -1,0 +1,38 @@
+"""What ``python -m sb3_gogepo.zoo push_to_hub`` does differently from ``python -m rl_zoo3.push_to_hub``, and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sb3_gogepo.zoo.registration import ALGORITHMS
+
+INSTALL = "pip install rl_zoo3"
+INSTALL_WITH_US = 'pip install "sb3-gogepo[zoo]"'
+
+
+def restore_generate_metadata(push_to_hub: Any) -> None:
+    """RL Zoo 2.9.2 imports a function that sb3-team-hf-integration 3.2 has renamed, and that gave a dict before.
+
+    :param push_to_hub: the module ``huggingface_sb3.push_to_hub``.
+    """
+    if not hasattr(push_to_hub, "generate_metadata"):
+        print("huggingface_sb3 has no generate_metadata, which RL Zoo needs: using _generate_metadata")
+        push_to_hub.generate_metadata = lambda *args: push_to_hub._generate_metadata(*args).to_dict()
+
+
+def correct_model_cards(repocard: Any) -> None:
+    """The card of one of our models should say how to install our package: RL Zoo alone cannot load the model.
+
+    :param repocard: the module ``huggingface_hub.repocard``.
+    """
+    original = repocard.metadata_save
+
+    def metadata_save(path: Path, metadata: dict[str, Any]) -> None:
+        card = Path(path).read_text(encoding="utf-8")
+        if any(f"--algo {name} " in card for name in ALGORITHMS):
+            print(f"Model card: {INSTALL!r} becomes {INSTALL_WITH_US!r}")
+            Path(path).write_text(card.replace(INSTALL, INSTALL_WITH_US), encoding="utf-8")
+        original(path, metadata)
+
+    repocard.metadata_save = metadata_save

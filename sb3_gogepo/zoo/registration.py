@@ -1,0 +1,96 @@
+"""What RL Zoo needs to know of an algorithm, and where it goes: three modules of ``rl_zoo3`` are extended."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_gogepo.gogepo import GoGePo
+from sb3_gogepo.zoo.samplers import convert_gogepo_params, sample_gogepo_params
+
+
+class ZooAlgorithm(NamedTuple):
+    """An algorithm as RL Zoo sees it; its preset is ``presets/<name>.yml``.
+
+    :param algorithm: the class.
+    :param sample: ``(trial, n_actions, n_envs, additional_args)`` -> hyperparameters, the Optuna search space.
+    :param convert: a trial's stored parameters -> hyperparameters.
+    """
+
+    algorithm: type[BaseAlgorithm]
+    sample: Callable[[Any, int, int, dict[str, Any]], dict[str, Any]]
+    convert: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+#: name after ``--algo`` -> what RL Zoo needs; one line an algorithm
+ALGORITHMS = {
+    "gogepo": ZooAlgorithm(GoGePo, sample_gogepo_params, convert_gogepo_params),
+}
+
+
+def preset_path(name: str) -> Path:
+    """The YAML file with the hyperparameters of algorithm ``name``, one entry an env id.
+
+    :raises ValueError: if there is no such algorithm.
+    """
+    if name not in ALGORITHMS:
+        raise ValueError(f"name must be one of {', '.join(ALGORITHMS)}, got {name!r}")
+    return Path(__file__).parent / "presets" / f"{name}.yml"
+
+
+def register() -> None:
+    """Import RL Zoo and add this package's algorithms to it. Calling it again changes nothing.
+
+    :raises ImportError: if RL Zoo is not installed.
+    """
+    for name in _EXTENSIONS:
+        extend(importlib.import_module(name))
+
+
+def extend(module: ModuleType) -> None:
+    """Add this package's algorithms to one imported module of RL Zoo; entries that exist already are left alone."""
+    _EXTENSIONS[module.__name__](module)
+
+
+def _add_algorithms(utils: ModuleType) -> None:
+    for name, entry in ALGORITHMS.items():
+        utils.ALGOS.setdefault(name, entry.algorithm)
+
+
+def _add_search_spaces(hyperparams_opt: ModuleType) -> None:
+    for name, entry in ALGORITHMS.items():
+        hyperparams_opt.HYPERPARAMS_SAMPLER.setdefault(name, entry.sample)
+        hyperparams_opt.HYPERPARAMS_CONVERTER.setdefault(name, entry.convert)
+
+
+def _add_presets(exp_manager: ModuleType) -> None:
+    """Without ``--conf-file``, RL Zoo looks for presets in its own folder only; let ours be found, too."""
+    manager = exp_manager.ExperimentManager
+    original = manager.__init__
+    if hasattr(original, "__wrapped__"):
+        return
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        config_given = signature.bind(self, *args, **kwargs).arguments.get("config")
+        if not config_given and self.algo in ALGORITHMS and not Path(self.config).exists():
+            self.config = str(preset_path(self.algo))
+
+    manager.__init__ = init
+
+
+#: module of RL Zoo -> what is added to it
+_EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
+    "rl_zoo3.utils": _add_algorithms,
+    "rl_zoo3.hyperparams_opt": _add_search_spaces,
+    "rl_zoo3.exp_manager": _add_presets,
+}
