@@ -58,7 +58,7 @@ def main() -> None:
     for _ in range(options.rounds + 1):
         for name, model in models.items():
             start = time.perf_counter()
-            model.train()
+            model.train(1)
             seconds[name].append(time.perf_counter() - start)
     medians = {name: float(np.median(values[1:])) for name, values in seconds.items()}  # the first one warms up
     print(f"{'one training round':22} {'ms':>8} {'plain / this':>13}")

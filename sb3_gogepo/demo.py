@@ -39,7 +39,11 @@ def main(arguments: list[str] | None = None) -> float:
 
     eval_env = Monitor(gym.make(options.env))
     eval_callback = EvalCallback(
-        eval_env, n_eval_episodes=3, eval_freq=max(int(options.total_timesteps) // 20, 1), log_path=str(options.folder), verbose=0
+        eval_env,
+        n_eval_episodes=3,
+        eval_freq=max(int(options.total_timesteps) // 20, 1),
+        log_path=str(options.folder),
+        verbose=0,
     )
     model = GoGePo(options.env, seed=options.seed)
     print(f"Training GoGePo on {options.env} for {int(options.total_timesteps):,} env steps.")

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pathlib
+import pickle
 import tempfile
 import warnings
 import zipfile
@@ -146,6 +147,8 @@ def _import_class(module: str, name: str, trust: bool) -> type:
         result = getattr(result, part)
     if not isinstance(result, type):
         raise ValueError(f"{module}.{name} is not a class")
+    if result.__module__ != module and not trust:  # a module's attribute may be what it imported from elsewhere
+        return _import_class(result.__module__, result.__qualname__, trust)
     return result
 
 
@@ -169,6 +172,8 @@ def decode_settings(encoded: dict[str, Any], trust: bool, source: Any) -> dict[s
 
     :raises ValueError: naming the file, the entry and what is wrong with it.
     """
+    if not isinstance(encoded, dict):
+        raise ValueError(f"{source} cannot be read: it holds no settings")
     settings = {}
     for name, value in encoded.items():
         try:
@@ -179,12 +184,14 @@ def decode_settings(encoded: dict[str, Any], trust: bool, source: Any) -> dict[s
 
 
 def write_zip(path: PathOrFile, algorithm: str, settings: dict[str, Any], state_dicts: dict[str, Any]) -> None:
-    """Write SB3's zip: ``data``, one ``<name>.pth`` a state dict, version and system info.
+    """Write SB3's zip: ``data``, one ``<name>.pth`` a state dict, no other variables, version and system info.
 
     A path without suffix gets ``.zip``; missing folders are made. The file appears complete or not at all.
     """
     archive = io.BytesIO()
-    save_to_zip_file(archive, data={"algorithm": algorithm, **encode_settings(settings)}, params=state_dicts)
+    save_to_zip_file(
+        archive, data={"algorithm": algorithm, **encode_settings(settings)}, params=state_dicts, pytorch_variables={}
+    )
     write_atomically(path, archive.getvalue(), suffix=".zip")
 
 
@@ -212,9 +219,9 @@ def read_zip(
         _, state_dicts, _ = load_from_zip_file(io.BytesIO(content), load_data=False, device=device)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{_name(path)} is not a complete zip file ({len(content)} bytes): {error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{_name(path)} cannot be read: {error}") from error
-    saved_by = encoded.pop("algorithm", "another algorithm")
+    except (json.JSONDecodeError, UnicodeDecodeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{_name(path)} cannot be read: {_first_line(error)}") from error
+    saved_by = encoded.pop("algorithm", "another algorithm") if isinstance(encoded, dict) else "another algorithm"
     if saved_by != algorithm:
         raise ValueError(f"{_name(path)} was saved by {saved_by}, not by {algorithm}")
     encoded = {name: value for name, value in encoded.items() if name not in skip}
@@ -243,8 +250,7 @@ def read_tensors(path: PathOrFile, device: th.device | str = "cpu", suffix: str 
     try:
         return th.load(io.BytesIO(content), map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise ValueError(f"{_name(path)} cannot be read ({len(content)} bytes): {reason}") from error
+        raise ValueError(f"{_name(path)} cannot be read ({len(content)} bytes): {_first_line(error)}") from error
 
 
 def write_atomically(path: PathOrFile, content: bytes, suffix: str) -> None:
@@ -284,3 +290,7 @@ def read_bytes(path: PathOrFile, suffix: str) -> bytes:
 
 def _name(path: PathOrFile) -> str:
     return f"'{path}'" if isinstance(path, (str, os.PathLike)) else "the given file object"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]

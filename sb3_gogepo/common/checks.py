@@ -67,10 +67,11 @@ def check_train_freq(value: Any) -> tuple[int, str]:
     return int(frequency), unit
 
 
-def check_sizes(name: str, sizes: Any) -> None:
+def check_sizes(name: str, sizes: Any, allow_empty: bool = True) -> None:
     """Raise unless ``sizes`` is a sequence of integers >= 1."""
-    if not isinstance(sizes, (list, tuple, np.ndarray)) or not all(_is_size(size) for size in sizes):
-        raise ValueError(f"{name} must be a list of integers >= 1, got {sizes!r}")
+    good = isinstance(sizes, (list, tuple, np.ndarray)) and all(_is_size(size) for size in sizes)
+    if not good or (len(sizes) == 0 and not allow_empty):
+        raise ValueError(f"{name} must be a {'' if allow_empty else 'non-empty '}list of integers >= 1, got {sizes!r}")
 
 
 def _is_size(value: Any) -> bool:

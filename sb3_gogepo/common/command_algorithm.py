@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -66,8 +67,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     :param buffer_size: policies kept, first in first out.
     :param batch_size: policies a gradient step sees.
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`.
-    :param train_freq: train when at least that many env steps have passed, or ``(n, "episode")`` episodes. Episodes are
-        always finished first.
+    :param train_freq: one training round every that many env steps, or every ``(n, "episode")``. Rounds that fall due
+        during an episode are made when it has ended.
     :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
     :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
     :param n_candidates: policies tried between two trainings; None: as many as there are envs. With a number, results
@@ -113,6 +114,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         if n_candidates is not None:
             check_number("n_candidates", n_candidates, minimum=1, integer=True)
         check_number("alive_bonus_offset", alive_bonus_offset)
+        if seed is not None:
+            check_number("seed", seed, minimum=0, integer=True)
         if env is not None:
             env = self._wrap_env(self._make_env(env, verbose), verbose)
             check_observation_space(env.observation_space, name)
@@ -284,9 +287,17 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         return episodes
 
     def store_episodes(self, candidates: Candidates, episodes: list[Episode]) -> None:
-        """Put what the candidates did into buffer and statistics, in the candidates' order."""
+        """Put what the candidates did into buffer and statistics, in the candidates' order.
+
+        An episode with a return or an observation that is not finite is dropped, with a warning.
+        """
         for command, policy_weights, episode in zip(candidates.commands, candidates.policy_weights, episodes, strict=True):
             episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
+            if not _is_finite(episode):
+                warnings.warn(
+                    f"an episode was dropped: its return ({episode_return}) or an observation is not finite", stacklevel=2
+                )
+                continue
             self.replay_buffer.add(policy_weights, command, episode_return)
             if episode.observations is not None:
                 self.policy.normalizer.update(episode.observations)
@@ -294,21 +305,22 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self._candidate_num += len(episodes)
         self._episode_num += len(episodes)
         self.logger.record("train/command", float(candidates.commands[-1]))
-        self.logger.record("train/best_return", self.best_return)
+        if self.best_return is not None:
+            self.logger.record("train/best_return", self.best_return)
 
     def _train_if_due(self, episodes: list[Episode]) -> None:
-        """Call :meth:`train` if enough env steps or episodes have passed, then let ``predict`` see the result."""
+        """Make the training rounds that fell due during the episodes, then let ``predict`` see the result."""
         frequency, unit = self.train_freq
         self._untrained_amount += len(episodes) if unit == "episode" else sum(episode.length for episode in episodes)
-        if self._untrained_amount >= frequency:
-            self._untrained_amount = 0
-            self.train()
+        n_rounds, self._untrained_amount = divmod(self._untrained_amount, frequency)
+        if n_rounds and len(self.replay_buffer):
+            self.train(n_rounds)
         if self._follows_best and self.best_return is not None:
             self.policy.command = self.best_return
         self.policy.forget_acting_weights()
 
-    def train(self) -> None:
-        """Make the gradient steps that follow an iteration."""
+    def train(self, n_rounds: int) -> None:
+        """Make ``n_rounds`` rounds of gradient steps."""
         raise NotImplementedError
 
     def dump_logs(self) -> None:
@@ -335,11 +347,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
 
     @command.setter
     def command(self, value: float | None) -> None:
-        self._follows_best = value is None
         if value is not None:
             self.policy.command = value
         elif self.best_return is not None:
             self.policy.command = self.best_return
+        self._follows_best = value is None
 
     def generate_policy(self, command: float) -> GeneratedPolicy:
         """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
@@ -358,6 +370,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         :raises ValueError: for a command that is not finite, or if there is no env.
         """
         values = np.array([check_command(command) for command in np.atleast_1d(np.asarray(commands, dtype=object))])
+        if not len(values):
+            raise ValueError(f"commands must hold at least one return, got {commands!r}")
         check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
         vec_env = self.env if env is None else self._wrap_env(env)
         if vec_env is None:
@@ -391,3 +405,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             + self.alive_bonus_offset * lengths
         )
         return CommandSweep(values, returns.mean(axis=1), returns.std(axis=1), lengths.mean(axis=1))
+
+
+def _is_finite(episode: Episode) -> bool:
+    observations = episode.observations
+    return bool(np.isfinite(episode.episode_return)) and (observations is None or bool(np.isfinite(observations).all()))

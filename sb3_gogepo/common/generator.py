@@ -23,28 +23,28 @@ class TileNetwork(nn.Module):
 
     The first layer sees ``[embedding, command]``. Its embedding part does not depend on the command, so it is computed
     once for all commands; the command's part is a rank-one term. Same function, no (n_commands * n_tiles) inputs.
-
-    :param average_tiles: average the values over this many neighbouring tiles (1: keep all). The average is taken
-        before the last linear layer, which commutes with it.
     """
 
-    def __init__(self, embedding_dim: int, hidden_sizes: Sequence[int], n_values: int, average_tiles: int = 1) -> None:
+    def __init__(self, embedding_dim: int, hidden_sizes: Sequence[int], n_values: int) -> None:
         super().__init__()
         sizes = [embedding_dim + 1, *hidden_sizes]
         self.hidden = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes))
         self.output = nn.Linear(sizes[-1], n_values)
-        self.average_tiles = average_tiles
 
-    def forward(self, embeddings: th.Tensor, commands: th.Tensor) -> th.Tensor:
-        """(n_tiles, embedding_dim), (n_commands,) -> (n_commands, n_tiles / average_tiles, n_values)"""
+    def forward(self, embeddings: th.Tensor, commands: th.Tensor, average_tiles: int = 1) -> th.Tensor:
+        """(n_tiles, embedding_dim), (n_commands,) -> (n_commands, n_tiles / average_tiles, n_values)
+
+        :param average_tiles: average the values over this many neighbouring tiles (1: keep all). The average is taken
+            before the last linear layer, which commutes with it.
+        """
         first = cast(nn.Linear, self.hidden[0])
         from_embedding = nn.functional.linear(embeddings, first.weight[:, :-1], first.bias)  # (n_tiles, n_hidden)
         from_command = th.outer(commands, first.weight[:, -1])  # (n_commands, n_hidden)
         hidden = th.relu(from_embedding + from_command.unsqueeze(1))
         for linear in self.hidden[1:]:
             hidden = th.relu(linear(hidden))
-        if self.average_tiles > 1:
-            hidden = hidden.unflatten(1, (-1, self.average_tiles)).mean(dim=2)
+        if average_tiles > 1:
+            hidden = hidden.unflatten(1, (-1, average_tiles)).mean(dim=2)
         return self.output(hidden)
 
 
@@ -91,9 +91,8 @@ class Generator(nn.Module):
                 self.bias_embeddings.append(nn.Parameter(th.randn(n_rows, embedding_dim)))
             kind = self._kind(i)
             if kind not in self.weight_networks:
-                n_averaged = n_columns if average_tile_biases else 1
                 self.weight_networks[kind] = TileNetwork(embedding_dim, hidden_sizes, height * width)
-                self.bias_networks[kind] = TileNetwork(embedding_dim, hidden_sizes, height, average_tiles=n_averaged)
+                self.bias_networks[kind] = TileNetwork(embedding_dim, hidden_sizes, height)
 
     def _kind(self, i: int) -> str:
         """Which tile networks make layer ``i``."""
@@ -113,8 +112,10 @@ class Generator(nn.Module):
             # (n_commands, n_rows * n_columns, height * width) -> (n_commands, n_rows * height, n_columns * width)
             tiles = tiles.unflatten(2, (height, width)).unflatten(1, (n_rows, n_columns))
             weight = tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-            bias_embeddings = self.embeddings[i] if self.average_tile_biases else self.bias_embeddings[i]
-            bias = self.bias_networks[kind](bias_embeddings, commands).flatten(1)
+            if self.average_tile_biases:
+                bias = self.bias_networks[kind](self.embeddings[i], commands, average_tiles=n_columns).flatten(1)
+            else:
+                bias = self.bias_networks[kind](self.bias_embeddings[i], commands).flatten(1)
             layers.append(Layer(weight=scale * weight[:, :n_out, :n_in], bias=scale * bias[:, :n_out]))
         return layers
 

@@ -11,7 +11,7 @@ from torch import nn
 
 
 class ObservationNormalizer(nn.Module):
-    """(observation - mean) / (std + 1e-8) with SB3's running statistics; the identity until something was seen.
+    """(observation - mean) / (std + 1e-8) with SB3's running statistics; mean 0 and std 1 until something was seen.
 
     The statistics are float64 buffers, so they are saved with the policy.
     """
@@ -38,14 +38,10 @@ class ObservationNormalizer(nn.Module):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """(..., n_obs) raw -> float32 normalized observations."""
-        if self.count == 0:
-            return observations.float()
         return ((observations.double() - self.mean) / (self.var.sqrt() + 1e-8)).float()
 
     def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
         """The present normalization as a NumPy function; later updates do not change it."""
-        if self.count == 0:
-            return lambda observations: observations.astype(np.float32)
         mean, std = self.mean.cpu().numpy().copy(), np.sqrt(self.var.cpu().numpy()) + 1e-8
         return lambda observations: ((observations - mean) / std).astype(np.float32)
 

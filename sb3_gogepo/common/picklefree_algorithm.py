@@ -118,8 +118,9 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         :raises ValueError: if the file is damaged, or its policies have another size; the present buffer is kept then.
         """
         buffer = self._make_replay_buffer()
+        state = archive.read_tensors(path, suffix=".pt")
         try:
-            buffer.load_state_dict(archive.read_tensors(path, suffix=".pt"))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"'{path}' does not hold a replay buffer of {type(self).__name__}: {error!r}") from error
+            buffer.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"'{path}' does not hold a replay buffer of this {type(self).__name__}: {error}") from error
         self.replay_buffer = buffer

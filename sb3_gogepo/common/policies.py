@@ -44,7 +44,11 @@ class PicklefreePolicy(BasePolicy):
         content = archive.read_tensors(path, device=get_device(device))
         if not (isinstance(content, dict) and {"state_dict", "data"} <= content.keys() and isinstance(content["data"], str)):
             raise ValueError(f"'{path}' was not saved by {cls.__name__}.save")
-        arguments = archive.decode_settings(json.loads(content["data"]), trust, f"'{path}'")
+        try:
+            encoded = json.loads(content["data"])
+        except json.JSONDecodeError as error:
+            raise ValueError(f"'{path}' cannot be read: {error}") from error
+        arguments = archive.decode_settings(encoded, trust, f"'{path}'")
         try:
             policy = cls(**arguments)
             policy.load_state_dict(content["state_dict"])
@@ -142,7 +146,7 @@ class GeneratorPolicy(PicklefreePolicy):
             squash_output=isinstance(action_space, spaces.Box),
         )
         check_sizes("net_arch", net_arch)
-        check_sizes("generator_net_arch", generator_net_arch)
+        check_sizes("generator_net_arch", generator_net_arch, allow_empty=False)
         check_number("tile_size", tile_size, minimum=1, integer=True)
         check_number("embedding_dim", embedding_dim, minimum=1, integer=True)
         if not (isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)):

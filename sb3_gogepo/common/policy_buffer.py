@@ -52,8 +52,13 @@ class PolicyBuffer:
 
     @property
     def stored_returns(self) -> np.ndarray:
-        """(n_stored,) returns, in no particular order; a view."""
-        return self.returns[: len(self)]
+        """(n_stored,) returns, oldest first."""
+        return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
+
+    @property
+    def return_std(self) -> float:
+        """Standard deviation of the stored returns; 0 while there are fewer than two."""
+        return float(self.stored_returns.std()) if len(self) > 1 else 0.0
 
     def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
@@ -112,15 +117,18 @@ class PolicyBuffer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave; of more policies than fit, the newest.
 
-        :raises ValueError: if the policies have another number of weights.
+        :raises ValueError: if the policies have another number of weights, or something is missing or not finite.
         """
         policy_weights = state["policy_weights"]
         if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
             raise ValueError(f"the saved policies must have {self.n_weights} weights, got shape {tuple(policy_weights.shape)}")
+        if not len(policy_weights) == len(state["commands"]) == len(state["returns"]):
+            raise ValueError("the saved policies, commands and returns must be equally many")
+        if not all(bool(th.isfinite(state[name]).all()) for name in ("policy_weights", "commands", "returns")):
+            raise ValueError("the saved policies, commands and returns must be finite")
         n_kept = min(len(policy_weights), self.buffer_size)
-        rng_state = json.loads(state["rng"])
+        self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
         self.policy_weights[:n_kept] = policy_weights[len(policy_weights) - n_kept :]
         self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
         self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
         self.n_added = n_kept
-        self.rng.bit_generator.state = rng_state

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import (
     VecEnvWrapper,
     VecMonitor,
     VecNormalize,
+    is_vecenv_wrapped,
     unwrap_vec_normalize,
 )
 from torch import nn
@@ -109,10 +110,10 @@ def run_episodes(
     running: list[Any] = [i if i < n_policies else None for i in range(n_envs)]  # which policy each env runs; None: it idles
     waiting = iter(range(n_envs, n_policies))
     actor = BatchedActor(layout, policy_weights[[i or 0 for i in running]], activation)
+    if not seeded or is_vecenv_wrapped(env, VecMonitor):  # wrappers that must see this reset
+        observations = np.array(env.reset())
     if seeded:
         observations = np.stack([_reset(env, i, seeds[k or 0]) for i, k in enumerate(running)])
-    else:
-        observations = np.array(env.reset())
     returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
 
@@ -123,7 +124,8 @@ def run_episodes(
         actions = action_map.to_env(actor(normalize(observations)))
         stepped, rewards, dones, infos = env.step(actions)
         observations = np.array(stepped)  # a copy: a VecEnv may reuse its own
-        returns += rewards if vec_normalize is None else vec_normalize.get_original_reward()
+        raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
+        returns += raw_rewards.astype(np.float32)  # DummyVecEnv gives float32, SubprocVecEnv float64: round both alike
         lengths += 1
         if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
             return None

@@ -44,8 +44,8 @@ class GoGePo(CommandAlgorithm):
 
     :param learning_rate: of the generator; a number or a schedule.
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
-    :param evaluator_gradient_steps: evaluator steps a training.
-    :param generator_gradient_steps: generator steps a training.
+    :param evaluator_gradient_steps: evaluator steps a training round.
+    :param generator_gradient_steps: generator steps a training round.
     :param first_command: command of the very first candidates, in return units.
     :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
     :param command_increment_std: ... plus that many standard deviations of the returns in the buffer.
@@ -121,6 +121,8 @@ class GoGePo(CommandAlgorithm):
         self.command_increment_std = command_increment_std
         self.return_range = return_range
         if _init_setup_model:
+            if self.env is None:
+                raise ValueError("env must be a Gymnasium env or a registered id, got None")
             self._setup_model()
 
     def _setup_model(self) -> None:
@@ -132,16 +134,16 @@ class GoGePo(CommandAlgorithm):
         """A bit more than the best return so far (Algorithm 1, line 5), for all candidates."""
         if self.best_return is None:
             return np.full(n_candidates, self.first_command)
-        increment = self.command_increment + self.command_increment_std * float(self.replay_buffer.stored_returns.std())
+        increment = self.command_increment + self.command_increment_std * self.replay_buffer.return_std
         return np.full(n_candidates, self.best_return + increment)
 
-    def train(self) -> None:
-        """Evaluator steps, then generator steps (Algorithm 1, lines 8-15)."""
+    def train(self, n_rounds: int) -> None:
+        """The evaluator steps of ``n_rounds`` rounds, then the generator steps (Algorithm 1, lines 8-15)."""
         self._update_scalers()
         self._update_learning_rates()
-        evaluator_losses = [self.train_evaluator() for _ in range(self.evaluator_gradient_steps)]
-        generator_losses = [self.train_generator() for _ in range(self.generator_gradient_steps)]
-        self._n_updates += 1
+        evaluator_losses = [self.train_evaluator() for _ in range(n_rounds * self.evaluator_gradient_steps)]
+        generator_losses = [self.train_generator() for _ in range(n_rounds * self.generator_gradient_steps)]
+        self._n_updates += n_rounds
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if evaluator_losses:
             self.logger.record("train/evaluator_loss", th.stack(evaluator_losses).mean().item())

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_gogepo.common.normalization import ObservationNormalizer, ReturnScaler
+
+
+def test_normalizer_is_the_identity_at_first():
+    normalizer = ObservationNormalizer(2)
+    observations = np.array([[1.5, -3.0]])
+    assert np.array_equal(normalizer.frozen()(observations), observations)
+    assert normalizer(th.from_numpy(observations)).tolist() == observations.tolist()
+
+
+def test_statistics_equal_numpys_whatever_the_chunks():
+    observations = np.random.default_rng(0).normal(5.0, 3.0, size=(100, 3))
+    normalizer = ObservationNormalizer(3)
+    for chunk in np.split(observations, [1, 2, 40]):
+        normalizer.update(chunk)
+    np.testing.assert_allclose(normalizer.mean.numpy(), observations.mean(axis=0))
+    np.testing.assert_allclose(normalizer.var.numpy(), observations.var(axis=0))
+    assert normalizer.count.item() == 100
+    expected = (observations - observations.mean(axis=0)) / (observations.std(axis=0) + 1e-8)
+    np.testing.assert_allclose(normalizer.frozen()(observations), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(normalizer(th.from_numpy(observations)).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_outputs_are_float32():
+    normalizer = ObservationNormalizer(2)
+    for _ in range(2):  # before and after the first update
+        assert normalizer.frozen()(np.ones((1, 2))).dtype == np.float32
+        assert normalizer(th.ones(1, 2, dtype=th.float64)).dtype == th.float32
+        normalizer.update(np.random.default_rng(0).normal(size=(5, 2)))
+
+
+def test_frozen_does_not_follow_updates():
+    normalizer = ObservationNormalizer(1)
+    normalizer.update(np.array([[0.0], [2.0]]))
+    frozen = normalizer.frozen()
+    before = frozen(np.array([[3.0]]))
+    normalizer.update(np.array([[100.0]]))
+    assert np.array_equal(frozen(np.array([[3.0]])), before)
+
+
+def test_constant_observations_give_zero():
+    normalizer = ObservationNormalizer(1)
+    normalizer.update(np.full((5, 1), 7.0))
+    assert normalizer.frozen()(np.full((1, 1), 7.0)).tolist() == [[0.0]]
+
+
+def test_statistics_are_saved_with_the_module():
+    normalizer, copy = ObservationNormalizer(2), ObservationNormalizer(2)
+    normalizer.update(np.random.default_rng(0).normal(size=(5, 2)))
+    copy.load_state_dict(normalizer.state_dict())
+    observations = np.ones((1, 2))
+    assert np.array_equal(copy.frozen()(observations), normalizer.frozen()(observations))
+
+
+def test_return_scaler_by_hand():
+    scaler = ReturnScaler(offset=10.0, scale=4.0)
+    assert scaler(th.tensor([10.0, 18.0])).tolist() == [0.0, 2.0]
+    assert scaler.unscale(scaler(th.tensor([3.0, -8.0]))).tolist() == [3.0, -8.0]
+
+
+def test_return_scaler_fit():
+    scaler = ReturnScaler()
+    scaler.fit(np.array([2.0, 6.0]))
+    assert (scaler.offset.item(), scaler.scale.item()) == (4.0, 2.0)
+
+
+def test_return_scaler_needs_two_returns():
+    scaler = ReturnScaler(offset=1.0, scale=2.0)
+    scaler.fit(np.array([5.0]))
+    assert (scaler.offset.item(), scaler.scale.item()) == (1.0, 2.0)
+
+
+def test_equal_returns_do_not_divide_by_zero():
+    scaler = ReturnScaler()
+    scaler.fit(np.full(3, 7.0))
+    assert scaler(th.tensor([7.0])).item() == 0.0
+    assert th.isfinite(scaler(th.tensor([8.0]))).all()
+
+
+@pytest.mark.parametrize("value", [1e6 + 1, -3.25])
+def test_scaling_loses_nothing_before_float32(value):
+    """Large returns that differ little stay apart: the subtraction is made in float64."""
+    scaler = ReturnScaler(offset=1e6, scale=1.0)
+    assert scaler(th.tensor([value], dtype=th.float64)).item() == pytest.approx(value - 1e6)
