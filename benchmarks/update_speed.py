@@ -33,6 +33,7 @@ class PlainGoGePo(GoGePo):
     """The generator's loss tile by tile, unfused Adam, and gradients of the evaluator that nobody uses."""
 
     def train_generator(self) -> th.Tensor:
+        """As GoGePo's, without its short cuts."""
         commands = self.replay_buffer.sample_returns(self.batch_size)
         layers = generate_layers(self.policy.generator, self.policy.command_scaler(commands))
         loss = generator_loss(self.policy.evaluator, layers, self.policy.return_scaler(commands))

@@ -12,11 +12,13 @@ PAPER: dict[str, Any] = dict(
     buffer_size=10_000,
     batch_size=16,
     recency=1.1,
+    elite_fraction=0.0,
     train_freq=(1, "episode"),
     # The original's loops are range(1, 5) and range(1, 20): one step fewer than its settings say.
     evaluator_gradient_steps=4,
     generator_gradient_steps=19,
     weight_noise_std=0.1,
+    final_weight_noise_std=None,
     weight_noise_scaling="none",
     first_command=1.0,
     command_increment=20.0,

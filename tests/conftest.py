@@ -21,6 +21,8 @@ def tiny():
         batch_size=4,
         buffer_size=50,
         learning_rate=1e-3,
+        weight_noise_std=1.0,
+        final_weight_noise_std=None,
         seed=0,
         device="cpu",
     )

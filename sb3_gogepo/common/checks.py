@@ -24,6 +24,12 @@ def check_number(name: str, value: Any, minimum: float | None = None, exclusive:
         raise ValueError(f"{name} must be {kind}{bound}, got {value!r}")
 
 
+def check_fraction(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
+
+
 def check_observation_space(space: spaces.Space, algorithm: str) -> None:
     """Raise unless ``space`` is a flat Box."""
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
@@ -52,7 +58,7 @@ def check_action_space(space: spaces.Space, algorithm: str) -> None:
         raise ValueError(f"{algorithm} needs finite action bounds, got {space}; {remedy}")
 
 
-def check_learning_rate(name: str, value: Any) -> None:
+def check_schedule(name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number >= 0 or a schedule."""
     if not callable(value):
         check_number(name, value, minimum=0)

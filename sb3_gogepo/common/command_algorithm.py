@@ -27,9 +27,10 @@ from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import (
     check_action_space,
     check_choice,
-    check_learning_rate,
+    check_fraction,
     check_number,
     check_observation_space,
+    check_schedule,
     check_train_freq,
 )
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
@@ -67,9 +68,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     :param buffer_size: policies kept, first in first out.
     :param batch_size: policies a gradient step sees.
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`.
+    :param elite_fraction: see there.
     :param train_freq: one training round every that many env steps, or every ``(n, "episode")``. Rounds that fall due
         during an episode are made when it has ended.
     :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
+    :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
     :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
     :param n_candidates: policies tried between two trainings; None: as many as there are envs. With a number, results
         do not depend on how many envs run them.
@@ -90,8 +93,10 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         buffer_size: int,
         batch_size: int,
         recency: float,
+        elite_fraction: float,
         train_freq: int | tuple[int, str],
         weight_noise_std: float,
+        final_weight_noise_std: float | None,
         weight_noise_scaling: str,
         n_candidates: int | None,
         alive_bonus_offset: float,
@@ -105,11 +110,14 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     ) -> None:
         name = type(self).__name__
         policy, env = self._split_policy_and_env(policy, env)
-        check_learning_rate("learning_rate", learning_rate)
+        check_schedule("learning_rate", learning_rate)
         check_number("buffer_size", buffer_size, minimum=1, integer=True)
         check_number("batch_size", batch_size, minimum=1, integer=True)
         check_number("recency", recency, minimum=0)
+        check_fraction("elite_fraction", elite_fraction)
         check_number("weight_noise_std", weight_noise_std, minimum=0)
+        if final_weight_noise_std is not None:
+            check_number("final_weight_noise_std", final_weight_noise_std, minimum=0)
         check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
         if n_candidates is not None:
             check_number("n_candidates", n_candidates, minimum=1, integer=True)
@@ -136,8 +144,10 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self.buffer_size = buffer_size
         self.batch_size = batch_size
         self.recency = recency
+        self.elite_fraction = elite_fraction
         self.train_freq = check_train_freq(train_freq)
         self.weight_noise_std = weight_noise_std
+        self.final_weight_noise_std = final_weight_noise_std
         self.weight_noise_scaling = weight_noise_scaling
         self.n_candidates = n_candidates
         self.alive_bonus_offset = alive_bonus_offset
@@ -187,6 +197,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             buffer_size=self.buffer_size,
             n_weights=self.policy.layout.n_weights,
             recency=self.recency,
+            elite_fraction=self.elite_fraction,
             seed=self.run_seed,
             device=self.device,
         )
@@ -222,6 +233,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         callback.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         next_log = self._episode_num
         while self.num_timesteps < total_steps:
+            self._update_current_progress_remaining(self.num_timesteps, total_steps)
             candidates = self.propose_candidates()
             episodes = self.collect_episodes(candidates, callback)
             if episodes is None:  # a callback said stop
@@ -255,11 +267,18 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             seeds.append(int(rng.integers(2**31)))
         return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds)
 
+    @property
+    def current_weight_noise_std(self) -> float:
+        """``weight_noise_std`` on its linear way to ``final_weight_noise_std``."""
+        start, end = self.weight_noise_std, self.final_weight_noise_std
+        return start if end is None else end + (start - end) * self._current_progress_remaining
+
     def _noise_std(self) -> th.Tensor:
         """(n_weights,) standard deviation of each weight's exploration noise."""
+        std = self.current_weight_noise_std
         if self.weight_noise_scaling == "none":
-            return th.full((self.policy.layout.n_weights,), self.weight_noise_std)
-        return self.weight_noise_std / self.policy.layout.fan_in().sqrt()
+            return th.full((self.policy.layout.n_weights,), std)
+        return std / self.policy.layout.fan_in().sqrt()
 
     def collect_episodes(self, candidates: Candidates, callback: BaseCallback) -> list[Episode] | None:
         """One episode of each candidate; None if the callback stopped the training."""
@@ -305,6 +324,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self._candidate_num += len(episodes)
         self._episode_num += len(episodes)
         self.logger.record("train/command", float(candidates.commands[-1]))
+        self.logger.record("train/weight_noise_std", self.current_weight_noise_std)
         if self.best_return is not None:
             self.logger.record("train/best_return", self.best_return)
 

@@ -71,6 +71,11 @@ class ReturnScaler(nn.Module):
         self.scale.fill_(scale)
 
     def fit(self, returns: np.ndarray) -> None:
-        """Take the mean and standard deviation of (n_returns,) as offset and scale; n_returns < 2 changes nothing."""
+        """Standardize (n_returns,) returns: their mean is the offset, their standard deviation the scale.
+
+        Where a few returns far above all others would be scaled to huge values, the scale is larger, so that the best
+        return is scaled to 3. Fewer than two returns change nothing.
+        """
         if len(returns) > 1:
-            self.set(offset=float(returns.mean()), scale=max(float(returns.std()), 1e-6))
+            mean = float(returns.mean())
+            self.set(offset=mean, scale=max(float(returns.std()), (float(returns.max()) - mean) / 3, 1e-6))

@@ -22,12 +22,20 @@ class PolicyBuffer:
 
     Memory is claimed from the system only as the buffer fills (``n_weights * 4`` bytes a policy).
 
-    :param recency: a policy of age rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
+    :param recency: a policy of rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
+    :param elite_fraction: share of each batch whose ranks count from the best return instead of from the newest, so that
+        a rare success is not forgotten.
     :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
     """
 
     def __init__(
-        self, buffer_size: int, n_weights: int, recency: float = 1.1, seed: int | None = None, device: th.device | str = "cpu"
+        self,
+        buffer_size: int,
+        n_weights: int,
+        recency: float = 1.1,
+        elite_fraction: float = 0.0,
+        seed: int | None = None,
+        device: th.device | str = "cpu",
     ) -> None:
         if buffer_size < 1:
             raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
@@ -38,6 +46,7 @@ class PolicyBuffer:
         self.buffer_size = int(buffer_size)
         self.n_weights = n_weights
         self.recency = recency
+        self.elite_fraction = elite_fraction
         self.device = th.device(device)
         self.policy_weights = th.empty(self.buffer_size, n_weights)
         self.commands = np.zeros(self.buffer_size)
@@ -55,11 +64,6 @@ class PolicyBuffer:
         """(n_stored,) returns, oldest first."""
         return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
 
-    @property
-    def return_std(self) -> float:
-        """Standard deviation of the stored returns; 0 while there are fewer than two."""
-        return float(self.stored_returns.std()) if len(self) > 1 else 0.0
-
     def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
 
@@ -74,23 +78,28 @@ class PolicyBuffer:
         self.n_added += 1
 
     def probabilities(self) -> np.ndarray:
-        """(n_stored,) probability of each age rank, newest first."""
+        """(n_stored,) probability of each rank, the first one first."""
         ranks = np.arange(1, len(self) + 1, dtype=np.float64)
         return ranks**-self.recency / self._cumulative_mass[len(self) - 1]
 
-    def sample_ranks(self, batch_size: int) -> np.ndarray:
-        """(batch_size,) age ranks, 0 = newest, drawn with replacement."""
+    def sample_ages(self, batch_size: int) -> np.ndarray:
+        """(batch_size,) ages, 0 = newest, drawn with replacement."""
         if not len(self):
             raise ValueError("cannot sample from an empty PolicyBuffer")
         mass = self._cumulative_mass[: len(self)]
-        return np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
+        ranks = np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
+        n_elites = int(self.elite_fraction * batch_size)
+        if n_elites:
+            ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
+            ranks[:n_elites] = ages_by_return[ranks[:n_elites]]
+        return ranks
 
-    def _indices(self, ranks: np.ndarray) -> np.ndarray:
-        return (self.n_added - 1 - ranks) % self.buffer_size
+    def _indices(self, ages: np.ndarray) -> np.ndarray:
+        return (self.n_added - 1 - ages) % self.buffer_size
 
     def sample(self, batch_size: int) -> PolicyBufferSamples:
         """A batch drawn with replacement, on ``device``."""
-        indices = self._indices(self.sample_ranks(batch_size))
+        indices = self._indices(self.sample_ages(batch_size))
         return PolicyBufferSamples(
             policy_weights=self.policy_weights[th.from_numpy(indices)].to(self.device),
             commands=self._to_tensor(self.commands[indices]),
@@ -99,7 +108,7 @@ class PolicyBuffer:
 
     def sample_returns(self, batch_size: int) -> th.Tensor:
         """(batch_size,) returns drawn with replacement: the commands on which the generator is trained."""
-        return self._to_tensor(self.returns[self._indices(self.sample_ranks(batch_size))])
+        return self._to_tensor(self.returns[self._indices(self.sample_ages(batch_size))])
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:
         return th.as_tensor(values, dtype=th.float32, device=self.device)

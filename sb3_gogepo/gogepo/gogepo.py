@@ -8,8 +8,9 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, so no
   return range is needed for each env. The paper divides commands by a given span and predicts raw returns.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
-  initialized network at any width. The paper adds 0.1 to all weights.
+  initialized network at any width, and falls from 2 to 0.5 during the training. The paper adds 0.1 to all weights.
 - * The next command lies one standard deviation of the returns above the best one. The paper: 20 return units.
+- * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten.
 - * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
   steps that follow the number of env steps rather than episodes.
 - One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.
@@ -29,7 +30,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 
-from sb3_gogepo.common.checks import check_learning_rate, check_number, check_range
+from sb3_gogepo.common.checks import check_number, check_range, check_schedule
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.losses import evaluator_loss, generator_loss
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
@@ -48,7 +49,8 @@ class GoGePo(CommandAlgorithm):
     :param generator_gradient_steps: generator steps a training round.
     :param first_command: command of the very first candidates, in return units.
     :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
-    :param command_increment_std: ... plus that many standard deviations of the returns in the buffer.
+    :param command_increment_std: ... plus that many units of the scaled returns (standard deviations of the buffer's).
+    :param elite_fraction: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """
@@ -65,10 +67,12 @@ class GoGePo(CommandAlgorithm):
         buffer_size: int = 10_000,
         batch_size: int = 16,
         recency: float = 1.1,
+        elite_fraction: float = 0.5,
         train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 4,
         generator_gradient_steps: int = 10,
-        weight_noise_std: float = 1.0,
+        weight_noise_std: float = 2.0,
+        final_weight_noise_std: float | None = 0.5,
         weight_noise_scaling: str = "fan_in",
         first_command: float = 0.0,
         command_increment: float = 0.0,
@@ -85,7 +89,7 @@ class GoGePo(CommandAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_learning_rate("evaluator_learning_rate", evaluator_learning_rate)
+        check_schedule("evaluator_learning_rate", evaluator_learning_rate)
         check_number("evaluator_gradient_steps", evaluator_gradient_steps, minimum=0, integer=True)
         check_number("generator_gradient_steps", generator_gradient_steps, minimum=0, integer=True)
         check_number("first_command", first_command)
@@ -100,8 +104,10 @@ class GoGePo(CommandAlgorithm):
             buffer_size=buffer_size,
             batch_size=batch_size,
             recency=recency,
+            elite_fraction=elite_fraction,
             train_freq=train_freq,
             weight_noise_std=weight_noise_std,
+            final_weight_noise_std=final_weight_noise_std,
             weight_noise_scaling=weight_noise_scaling,
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
@@ -134,7 +140,7 @@ class GoGePo(CommandAlgorithm):
         """A bit more than the best return so far (Algorithm 1, line 5), for all candidates."""
         if self.best_return is None:
             return np.full(n_candidates, self.first_command)
-        increment = self.command_increment + self.command_increment_std * self.replay_buffer.return_std
+        increment = self.command_increment + self.command_increment_std * float(self.policy.return_scaler.scale)
         return np.full(n_candidates, self.best_return + increment)
 
     def train(self, n_rounds: int) -> None:

@@ -83,13 +83,13 @@ def test_choice():
 
 @pytest.mark.parametrize("value", [0, 1e-3, lambda progress: progress])
 def test_learning_rate(value):
-    checks.check_learning_rate("x", value)
+    checks.check_schedule("x", value)
 
 
 @pytest.mark.parametrize("value", [-1e-3, np.nan, "lin_0.1", None])
 def test_bad_learning_rate(value):
     with pytest.raises(ValueError, match="x must be a finite number >= 0, got"):
-        checks.check_learning_rate("x", value)
+        checks.check_schedule("x", value)
 
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)

@@ -86,3 +86,10 @@ def test_scaling_loses_nothing_before_float32(value):
     """Large returns that differ little stay apart: the subtraction is made in float64."""
     scaler = ReturnScaler(offset=1e6, scale=1.0)
     assert scaler(th.tensor([value], dtype=th.float64)).item() == pytest.approx(value - 1e6)
+
+
+def test_a_lucky_return_is_scaled_to_three():
+    scaler = ReturnScaler()
+    returns = np.array([0.0] * 99 + [1000.0])
+    scaler.fit(returns)
+    assert scaler(th.tensor([10.0, 1000.0])).tolist() == pytest.approx([0.0, 3.0])

@@ -165,3 +165,19 @@ def test_sampling_from_an_empty_buffer_is_an_error():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         PolicyBuffer(**{**dict(buffer_size=4, n_weights=2), **kwargs})
+
+
+def test_elites_are_drawn_by_rank_of_return():
+    """Half of the draws follow the ages, half the returns."""
+    buffer = PolicyBuffer(buffer_size=3, n_weights=1, recency=1.0, elite_fraction=0.5, seed=0)
+    for episode_return in (9.0, 5.0, 1.0, 3.0):  # the first one is overwritten
+        buffer.add(th.zeros(1), 0.0, episode_return)
+    drawn = np.concatenate([buffer.sample_returns(2).numpy() for _ in range(20_000)])
+    by_rank = np.array([6, 3, 2]) / 11  # 1 / rank, normalized
+    expected = {
+        5.0: 0.5 * by_rank[2] + 0.5 * by_rank[0],  # oldest, best
+        1.0: 0.5 * by_rank[1] + 0.5 * by_rank[2],
+        3.0: 0.5 * by_rank[0] + 0.5 * by_rank[1],
+    }
+    for episode_return, probability in expected.items():
+        assert (drawn == episode_return).mean() == pytest.approx(probability, abs=0.01)

@@ -149,10 +149,11 @@ def test_first_command_then_a_bit_more_than_the_best(make_model):
     returns = model.replay_buffer.stored_returns
     assert len(returns) == 4
     assert model.best_return == returns.max()
-    np.testing.assert_allclose(model.next_commands(3), [returns.max() + 0.25 + 2 * returns.std()] * 3)
+    scale = model.policy.return_scaler.scale.item()
+    assert scale == pytest.approx(max(returns.std(), (returns.max() - returns.mean()) / 3))
+    np.testing.assert_allclose(model.next_commands(3), [returns.max() + 0.25 + 2 * scale] * 3)
     assert model.replay_buffer.commands[0] == 0.5
-    assert model.replay_buffer.commands[1] == pytest.approx(returns[0] + 0.25)
-    assert model.replay_buffer.commands[3] == pytest.approx(returns[:3].max() + 0.25 + 2 * returns[:3].std())
+    assert model.replay_buffer.commands[1] == pytest.approx(returns[0] + 0.25 + 2)  # nothing is scaled yet
 
 
 def test_returns_are_standardized_by_the_buffer(make_model):
@@ -204,6 +205,14 @@ def test_every_candidate_has_its_own_noise_and_seed(make_model):
     assert all(not th.allclose(noise[i], noise[j]) for i in range(6) for j in range(i))
 
 
+def test_noise_falls_during_the_training(make_model):
+    model = make_model(ConstantObs(length=5), weight_noise_std=2.0, final_weight_noise_std=1.0)
+    recorder = record_logs(model)
+    model.learn(20, log_interval=1)
+    logged = [values["train/weight_noise_std"] for _, values in recorder.entries]
+    np.testing.assert_allclose(logged, [2.0, 1.75, 1.5, 1.25])  # what the episode was made with
+
+
 def test_without_noise_candidates_are_the_generated_policies(make_model):
     model = make_model(weight_noise_std=0.0, n_candidates=2)
     candidates = model.propose_candidates()
@@ -248,7 +257,7 @@ def test_observation_statistics_are_those_of_the_observations_acted_on(make_mode
     assert make_model(normalize_observations=False).learn(30).policy.normalizer.count.item() == 0
 
 
-def test_a_reward_that_is_not_finite_stops_with_an_error(make_model):
+def test_an_episode_with_a_reward_that_is_not_finite_is_dropped(make_model):
     class Broken(ConstantObs):
         def reward(self, action):
             return np.nan
