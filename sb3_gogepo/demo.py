@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> float:
     eval_callback = EvalCallback(
         eval_env,
         n_eval_episodes=3,
-        eval_freq=max(int(options.total_timesteps) // 20, 1),
+        eval_freq=max(int(options.total_timesteps) // 12, 1),
         log_path=str(options.folder),
         verbose=0,
     )

@@ -155,7 +155,9 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         #: Entropy from which every candidate's noise and reset seed derive
         self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
         self.best_return: float | None = None
+        self.worst_return: float | None = None
         self._follows_best = True  # does predict use the best command, or one the user set?
+        self._has_warned = False  # of a command out of range
         self._candidate_num = 0
         self._untrained_amount = 0  # env steps or episodes (train_freq's unit) since the last training
 
@@ -320,7 +322,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             self.replay_buffer.add(policy_weights, command, episode_return)
             if episode.observations is not None:
                 self.policy.normalizer.update(episode.observations)
-            self.best_return = episode_return if self.best_return is None else max(self.best_return, episode_return)
+            self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
+            self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
         self._candidate_num += len(episodes)
         self._episode_num += len(episodes)
         self.logger.record("train/command", float(candidates.commands[-1]))
@@ -369,13 +372,29 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     def command(self, value: float | None) -> None:
         if value is not None:
             self.policy.command = value
+            self._warn_if_out_of_range([value])
         elif self.best_return is not None:
             self.policy.command = self.best_return
         self._follows_best = value is None
 
     def generate_policy(self, command: float) -> GeneratedPolicy:
         """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
-        return self.policy.generate_policy(command)
+        policy = self.policy.generate_policy(command)
+        self._warn_if_out_of_range([command])
+        return policy
+
+    def _warn_if_out_of_range(self, commands: Any) -> None:
+        """Say, once a model, that a command lies outside the returns seen in training."""
+        if self._has_warned or self.best_return is None or self.worst_return is None:
+            return
+        outside = [float(command) for command in commands if not self.worst_return <= command <= self.best_return]
+        if outside:
+            self._has_warned = True
+            warnings.warn(
+                f"command {outside[0]:g} lies outside the returns seen in training, {self.worst_return:g} to "
+                f"{self.best_return:g}: the generator extrapolates",
+                stacklevel=3,
+            )
 
     def evaluate_commands(
         self, commands: Any, n_eval_episodes: int = 10, env: GymEnv | None = None, seed: int = 0
@@ -393,6 +412,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         if not len(values):
             raise ValueError(f"commands must hold at least one return, got {commands!r}")
         check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
+        self._warn_if_out_of_range(values)
         vec_env = self.env if env is None else self._wrap_env(env)
         if vec_env is None:
             raise ValueError("there is no env to evaluate in: pass env=")

@@ -1,3 +1,5 @@
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -211,6 +213,23 @@ def test_noise_falls_during_the_training(make_model):
     model.learn(20, log_interval=1)
     logged = [values["train/weight_noise_std"] for _, values in recorder.entries]
     np.testing.assert_allclose(logged, [2.0, 1.75, 1.5, 1.25])  # what the episode was made with
+
+
+def test_a_command_out_of_range_is_warned_about_once(make_model):
+    model = make_model().learn(30)
+    low, high = model.replay_buffer.stored_returns.min(), model.replay_buffer.stored_returns.max()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.command = high
+        model.generate_policy(low)
+        model.evaluate_commands([low, high], n_eval_episodes=1)
+    with pytest.warns(
+        UserWarning, match=f"command {high + 1:g} lies outside the returns seen in training, {low:g} to {high:g}"
+    ):
+        model.command = high + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.generate_policy(high + 2)
 
 
 def test_without_noise_candidates_are_the_generated_policies(make_model):
