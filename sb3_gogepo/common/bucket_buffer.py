@@ -128,8 +128,9 @@ class BucketBuffer:
             return  # the buckets stay as they are
         used = self._places()[::-1]  # newest first
         buckets = self.bucket_of(self.returns[used])
-        for bucket in np.unique(buckets):
-            self.numbers[used[buckets == bucket][self.bucket_size :]] = EMPTY
+        order = np.argsort(buckets, kind="stable")
+        rank = np.arange(len(used)) - np.searchsorted(buckets[order], buckets[order])  # in its bucket, 0: newest
+        self.numbers[used[order[rank >= self.bucket_size]]] = EMPTY
 
     def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
         """(n_stored,) places, oldest policy first, and the probability of each to be drawn."""
