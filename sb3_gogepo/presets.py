@@ -51,6 +51,7 @@ UDRLPG_PAPER: dict[str, Any] = dict(
     train_freq=(1, "episode"),
     gradient_steps=8,
     n_warm_up_episodes=10,
+    freeze_statistics=False,
     weight_noise_std=0.1,
     final_weight_noise_std=None,
     weight_noise_scaling="none",
@@ -67,4 +68,21 @@ UDRLPG_PAPER: dict[str, Any] = dict(
         output_scale=None,
         average_tile_biases=True,
     ),
+)
+
+#: A point of UDRL's search grid for LunarLander (arXiv 1912.02877 v1, appendix B); its chosen values are not printed.
+#: Middle values where there is no better reason.
+UDRL_LUNAR_LANDER: dict[str, Any] = dict(
+    learning_rate=1e-3,
+    buffer_size=500,
+    batch_size=1024,
+    last_few=50,
+    train_freq=(20, "episode"),
+    gradient_steps=200,
+    n_warm_up_episodes=30,
+    return_scale=0.02,
+    horizon_scale=0.02,
+    n_candidates=20,
+    normalize_observations=False,
+    policy_kwargs=dict(net_arch=[64, 128, 128]),
 )

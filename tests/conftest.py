@@ -1,7 +1,7 @@
 import pytest
 import torch as th
 
-from sb3_gogepo import UDRLPG, GoGePo
+from sb3_gogepo import UDRL, UDRLPG, GoGePo
 from tests.toy_envs import Seeded
 
 th.set_num_threads(1)
@@ -17,7 +17,10 @@ NOISE = dict(weight_noise_std=1.0, final_weight_noise_std=None)
 #: algorithm -> constructor arguments of a small, seeded model with two gradient steps (of each network) a training round
 SMALL = {
     GoGePo: dict(policy_kwargs=TINY, evaluator_gradient_steps=2, generator_gradient_steps=2, **NOISE, **COMMON),
-    UDRLPG: dict(policy_kwargs=TINY_GENERATOR, gradient_steps=2, n_warm_up_episodes=0, **NOISE, **COMMON),
+    UDRL: dict(policy_kwargs=dict(net_arch=[8, 4]), gradient_steps=2, n_warm_up_episodes=1, n_candidates=None, **COMMON),
+    UDRLPG: dict(
+        policy_kwargs=TINY_GENERATOR, gradient_steps=2, n_warm_up_episodes=0, freeze_statistics=False, **NOISE, **COMMON
+    ),
 }
 
 

@@ -26,6 +26,11 @@ def record_logs(model):
     return recorder
 
 
+def act(model, observations):
+    """What the model does without sampling."""
+    return model.predict(observations, deterministic=True)[0]
+
+
 def parameters_of(model):
     """All parameters and buffers of the policy as one vector."""
     return th.cat([value.double().flatten() for value in model.policy.state_dict().values()])

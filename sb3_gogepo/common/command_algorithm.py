@@ -242,6 +242,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
 
         return on_step
 
+    @property
+    def _updates_statistics(self) -> bool:
+        """Do the observations of the next episodes enter the observation statistics?"""
+        return self.normalize_observations
+
     def store_episodes(self, candidates: Any, episodes: list[Episode]) -> None:
         """Put what the candidates did into buffer and statistics, in the candidates' order.
 
@@ -255,7 +260,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
                 )
                 continue
             self.store_episode(candidates, i, episode, episode_return)
-            if episode.observations is not None:
+            if self._updates_statistics and episode.observations is not None:
                 self.policy.normalizer.update(episode.observations)
             self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
             self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
@@ -276,7 +281,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         if n_rounds and len(self.replay_buffer):
             self.train(n_rounds)
         if self._follows_best and self.best_return is not None:
-            self.policy.command = self.best_return
+            self._command_the_best()
         self.policy.forget_acting_weights()
 
     def train(self, n_rounds: int) -> None:
@@ -311,8 +316,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             self.policy.command = value
             self._warn_if_out_of_range([value])
         elif self.best_return is not None:
-            self.policy.command = self.best_return
+            self._command_the_best()
         self._follows_best = value is None
+
+    def _command_the_best(self) -> None:
+        self.policy.command = self.best_return
 
     def _warn_if_out_of_range(self, commands: Any) -> None:
         """Say, once a model, that a command lies outside the returns seen in training."""

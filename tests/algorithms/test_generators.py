@@ -233,3 +233,10 @@ def test_evaluate_commands_by_hand(make_model):
     np.testing.assert_allclose(sweep.std_returns, 0, atol=1e-6)
     assert sweep.commands.tolist() == [-1.0, 0.5, 2.0]
     assert sweep.mean_lengths.tolist() == [3, 3, 3]
+
+
+def test_evaluate_policy_on_the_model(make_model):
+    model = make_model(ConstantObs()).learn(9)
+    mean, std = evaluate_policy(model, Monitor(ConstantObs()), n_eval_episodes=3)
+    assert mean == pytest.approx(3 * model.predict(np.ones(1, np.float32))[0][0], abs=1e-5)
+    assert std == pytest.approx(0, abs=1e-6)
