@@ -65,7 +65,7 @@ class UDRLPG(GeneratorAlgorithm):
         buffer_size: int = 10_000,
         batch_size: int = 16,
         n_buckets: int = 800,
-        bucket_size: int = 2,
+        bucket_size: int = 10,
         rank_scale: float = 0.3,
         replace_in_bucket: str = "oldest",
         train_freq: int | tuple[int, str] = 250,

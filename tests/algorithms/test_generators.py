@@ -9,6 +9,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import UDRLPG, GeneratedPolicy, GoGePo
 from tests.helpers import OBSERVATIONS, record_logs
