@@ -85,7 +85,7 @@ class EpisodeBuffer:
         )
         place = int(np.searchsorted(self.stored_returns, episode.episode_return, side="right"))
         self._episodes.insert(place, episode)
-        del self._episodes[: len(self) - self.buffer_size]
+        del self._episodes[: max(len(self) - self.buffer_size, 0)]
         self._steps = None
 
     def best(self, n: int) -> tuple[np.ndarray, np.ndarray]:
