@@ -39,7 +39,7 @@ PAPER: dict[str, Any] = dict(
     ),
 )
 
-#: The recipe of UDRLPG's released code as executed (JacopoD/udrlpg_ @97eabda, ``config.py``), for Swimmer's return range.
+#: The recipe of UDRLPG's released code as executed (``JacopoD/udrlpg_`` @97eabda, ``config.py``), for Swimmer's return range.
 UDRLPG_PAPER: dict[str, Any] = dict(
     learning_rate=2e-6,
     buffer_size=10_000,

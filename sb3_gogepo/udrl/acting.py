@@ -70,7 +70,7 @@ class CommandActors:
     def _outputs(self, observations: np.ndarray) -> BehaviorOutputs:
         commands = (np.nan_to_num(self.state) - self.offsets) / self.scales
         observation_layer, command_layer, *rest = self.layers
-        gate = 1 / (1 + np.exp(-_apply(command_layer, commands.astype(np.float32))))
+        gate = (1 + np.tanh(_apply(command_layer, commands.astype(np.float32)) / 2)) / 2  # the sigmoid, without overflow
         hidden = self.activation(_apply(observation_layer, observations)) * gate
         for i, layer in enumerate(rest):
             hidden = _apply(layer, self.activation(hidden) if i else hidden)

@@ -209,7 +209,7 @@ def test_preset_for_lunar_lander_learns_on_cart_pole():
 
 def test_behavior_learns_what_the_episodes_did(make_model):
     """Action = 0.5 in episodes of return 3, -0.5 in those of return -3: the command decides."""
-    policy_kwargs = dict(net_arch=[32, 32])
+    policy_kwargs = dict(net_arch=[32, 32], log_std_range=(-2.0, 2.0))
     model = make_model(
         ConstantObs(), learning_rate=3e-3, batch_size=32, normalize_observations=False, policy_kwargs=policy_kwargs
     )
@@ -217,7 +217,7 @@ def test_behavior_learns_what_the_episodes_did(make_model):
         for sign in (-1.0, 1.0):
             model.replay_buffer.add(np.ones((3, 1)), np.full((3, 1), 0.5 * sign), np.full(3, sign))
     model._update_scalers()
-    for _ in range(400):
+    for _ in range(1200):
         model.train_behavior()
     model.horizon = 3
     for command, expected in [(3.0, 0.5), (-3.0, -0.5)]:
