@@ -6,7 +6,6 @@ computes the same policies.
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch as th
@@ -28,7 +27,7 @@ def generate_layers(generator: Generator, commands: th.Tensor) -> list[Layer]:
     layers = []
     for i, ((n_in, n_out), grid) in enumerate(zip(generator.layout.shapes, generator.grids, strict=True)):
         n_rows, n_columns, height, width = grid
-        scale, kind = generator.output_scale / math.sqrt(n_in), generator._kind(i)
+        scale, kind = generator.scale_of(n_in), generator._kind(i)
         weight_network = cast(TileNetwork, generator.weight_networks[kind])
         bias_network = cast(TileNetwork, generator.bias_networks[kind])
         rows, biases = [], []

@@ -1,4 +1,4 @@
-"""Named sets of constructor arguments: ``GoGePo("MlpPolicy", env, **presets.PAPER)``."""
+"""Named sets of constructor arguments: ``GoGePo("MlpPolicy", env, **presets.PAPER)``, ``UDRLPG(..., **UDRLPG_PAPER)``."""
 
 from __future__ import annotations
 
@@ -37,4 +37,52 @@ PAPER: dict[str, Any] = dict(
         probing_states_init="uniform",
         scale_probing_actions=True,
     ),
+)
+
+#: The recipe of UDRLPG's released code as executed (``JacopoD/udrlpg_`` @97eabda, ``config.py``), for Swimmer's return range.
+UDRLPG_PAPER: dict[str, Any] = dict(
+    learning_rate=2e-6,
+    buffer_size=10_000,
+    batch_size=24,
+    n_buckets=800,
+    bucket_size=2,  # the code's setting is 1, its check lets a second one in
+    rank_scale=0.3,
+    replace_in_bucket="none",
+    train_freq=(1, "episode"),
+    gradient_steps=8,
+    n_warm_up_episodes=10,
+    freeze_statistics=False,
+    weight_noise_std=0.1,
+    final_weight_noise_std=None,
+    weight_noise_scaling="none",
+    first_command=365.0,  # the highest return of the range
+    command_increment=0.0,
+    command_increment_std=0.0,
+    return_range=(-100.0, 365.0),
+    n_candidates=1,
+    policy_kwargs=dict(
+        net_arch=[256, 256],
+        tile_size=32,
+        generator_net_arch=[512, 512],
+        embedding_dim=32,
+        output_scale=None,
+        average_tile_biases=True,
+    ),
+)
+
+#: A point of UDRL's search grid for LunarLander (arXiv 1912.02877 v1, appendix B); its chosen values are not printed.
+#: Middle values where there is no better reason.
+UDRL_LUNAR_LANDER: dict[str, Any] = dict(
+    learning_rate=1e-3,
+    buffer_size=500,
+    batch_size=1024,
+    last_few=50,
+    train_freq=(20, "episode"),
+    gradient_steps=200,
+    n_warm_up_episodes=30,
+    return_scale=0.02,
+    horizon_scale=0.02,
+    n_candidates=20,
+    normalize_observations=False,
+    policy_kwargs=dict(net_arch=[64, 128, 128]),
 )

@@ -1,38 +1,46 @@
 import pytest
 import torch as th
 
-from sb3_gogepo import GoGePo
+from sb3_gogepo import UDRL, UDRLPG, GoGePo
 from tests.toy_envs import Seeded
 
 th.set_num_threads(1)
 
-#: policy_kwargs of a model small enough for a fast test
+#: policy_kwargs of a GoGePo small enough for a fast test
 TINY = dict(net_arch=[4], tile_size=4, generator_net_arch=[8], embedding_dim=4, n_probing_states=5, evaluator_net_arch=[8])
+#: ... of a policy that has a generator only
+TINY_GENERATOR = dict(net_arch=[4], tile_size=4, generator_net_arch=[8], embedding_dim=4)
+
+#: what all small models have in common: they train every second episode
+COMMON = dict(train_freq=(2, "episode"), batch_size=4, buffer_size=50, learning_rate=1e-3, seed=0, device="cpu")
+NOISE = dict(weight_noise_std=1.0, final_weight_noise_std=None)
+#: algorithm -> constructor arguments of a small, seeded model with two gradient steps (of each network) a training round
+SMALL = {
+    GoGePo: dict(policy_kwargs=TINY, evaluator_gradient_steps=2, generator_gradient_steps=2, **NOISE, **COMMON),
+    UDRL: dict(policy_kwargs=dict(net_arch=[8, 4]), gradient_steps=2, n_warm_up_episodes=1, n_candidates=None, **COMMON),
+    UDRLPG: dict(
+        policy_kwargs=TINY_GENERATOR, gradient_steps=2, n_warm_up_episodes=0, freeze_statistics=False, **NOISE, **COMMON
+    ),
+}
 
 
 @pytest.fixture
-def tiny():
-    """Constructor arguments of a small, seeded GoGePo that trains every second episode."""
-    return dict(
-        policy_kwargs=dict(TINY),
-        train_freq=(2, "episode"),
-        evaluator_gradient_steps=2,
-        generator_gradient_steps=2,
-        batch_size=4,
-        buffer_size=50,
-        learning_rate=1e-3,
-        weight_noise_std=1.0,
-        final_weight_noise_std=None,
-        seed=0,
-        device="cpu",
-    )
+def algorithm():
+    """The class under test; the tests of ``algorithms/`` go through all of them."""
+    return GoGePo
 
 
 @pytest.fixture
-def make_model(tiny):
-    """``make_model(env, **overrides)``: a small, seeded GoGePo."""
+def tiny(algorithm):
+    """Constructor arguments of a small, seeded model that trains every second episode."""
+    return {**SMALL[algorithm], "policy_kwargs": dict(SMALL[algorithm]["policy_kwargs"])}
+
+
+@pytest.fixture
+def make_model(algorithm, tiny):
+    """``make_model(env, **overrides)``: a small, seeded model."""
 
     def make(env=None, **overrides):
-        return GoGePo("MlpPolicy", Seeded() if env is None else env, **{**tiny, **overrides})
+        return algorithm("MlpPolicy", Seeded() if env is None else env, **{**tiny, **overrides})
 
     return make

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sb3_gogepo import GoGePo, presets
+from sb3_gogepo import UDRLPG, GoGePo, presets
 from sb3_gogepo.common.policies import GeneratorPolicy
 from sb3_gogepo.gogepo import GoGePoPolicy
 
@@ -47,7 +47,7 @@ def test_only_steps_are_shortened(code, shortened):
 
 
 @pytest.mark.filterwarnings("ignore:rich is experimental")  # the progress bar; SB3 ignores it, but pytest starts anew
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/quickstart.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/quickstart.md", "docs/udrl.md", "docs/udrlpg.md"])
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plt.switch_backend("Agg")
@@ -62,7 +62,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
 def test_source_files_exist(page):
     text = page.read_text(encoding="utf-8")
-    named = re.findall(r"`((?:sb3_gogepo|common|gogepo|analysis|zoo|tests)/[\w/]+\.(?:py|yml))`", text)
+    named = re.findall(r"`((?:sb3_gogepo|common|gogepo|udrl|udrlpg|analysis|zoo|tests)/[\w/]+\.(?:py|yml))`", text)
     missing = [name for name in named if not ((ROOT / name).is_file() or (ROOT / "sb3_gogepo" / name).is_file())]
     assert not missing
 
@@ -74,24 +74,29 @@ def test_picture_names_existing_files():
     assert all((ROOT / "sb3_gogepo" / name).is_file() for name in named)
 
 
-def documented_settings():
-    """{argument: (default, PAPER)} from the tables of the algorithm's page."""
-    page = (DOCS / "gogepo.md").read_text(encoding="utf-8")
-    section = page.split("(defaults-and-paper)=")[1].split("## Parameters")[0]
+def documented_settings(page):
+    """{argument: (default, paper)} from the tables of an algorithm's page."""
+    section = page.split("## Defaults and")[1].split("## Parameters")[0]
     rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| `(.+?)` \|$", section, re.MULTILINE)
     return {name: (ast.literal_eval(default), ast.literal_eval(paper)) for name, default, paper in rows}
 
 
-def test_table_of_defaults():
-    paper = {**presets.PAPER, **presets.PAPER["policy_kwargs"]}
+@pytest.mark.parametrize(
+    ("name", "preset", "functions"),
+    [
+        ("gogepo", presets.PAPER, (GeneratorPolicy, GoGePoPolicy, GoGePo)),
+        ("udrlpg", presets.UDRLPG_PAPER, (GeneratorPolicy, UDRLPG)),
+    ],
+)
+def test_table_of_defaults(name, preset, functions):
+    paper = {**preset, **preset["policy_kwargs"]}
     del paper["policy_kwargs"]
     defaults = {}
-    for function in (GeneratorPolicy, GoGePoPolicy, GoGePo):
+    for function in functions:
         defaults.update({name: argument.default for name, argument in inspect.signature(function).parameters.items()})
-    documented = documented_settings()
+    documented = documented_settings((DOCS / f"{name}.md").read_text(encoding="utf-8"))
     assert documented.keys() == paper.keys()
-    for name, (default, paper_value) in documented.items():
-        assert np.array_equal(default, defaults[name]) or default == repr(defaults[name]), (
-            f"docs/gogepo.md: the default of {name} is {defaults[name]!r}"
-        )
-        assert paper_value == paper[name], f"docs/gogepo.md: PAPER's {name} is {paper[name]!r}"
+    for argument, (default, paper_value) in documented.items():
+        actual = defaults[argument]
+        assert np.array_equal(default, actual) or default == repr(actual), f"{name}.md: {argument} defaults to {actual!r}"
+        assert paper_value == paper[argument], f"{name}.md: the paper's {argument} is {paper[argument]!r}"

@@ -1,7 +1,7 @@
-"""CommandAlgorithm: what all algorithms that learn from (policy weights, command, return) share, over SB3's BaseAlgorithm.
+"""CommandAlgorithm: what all algorithms that act on commands share, over SB3's BaseAlgorithm.
 
-The loop of :meth:`CommandAlgorithm.learn`: choose commands, generate policies (+ noise), run one episode of each, store,
-train. A subclass brings a policy class and :meth:`CommandAlgorithm.train`.
+The loop of :meth:`CommandAlgorithm.learn`: choose commands, run one episode for each, store, train. A subclass says what
+a candidate is, how it acts, what is stored of it, and how to train.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -21,37 +22,26 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
-from stable_baselines3.common.vec_env import unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import (
     check_action_space,
-    check_choice,
-    check_fraction,
     check_number,
     check_observation_space,
     check_schedule,
     check_train_freq,
 )
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
-from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy, check_command
-from sb3_gogepo.common.policy_buffer import PolicyBuffer
-from sb3_gogepo.common.rollout import Episode, run_episodes
+from sb3_gogepo.common.policies import check_command
+from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.envs import LEGACY_IDS
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
 
-class Candidates(NamedTuple):
-    """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds."""
-
-    commands: np.ndarray
-    policy_weights: th.Tensor
-    seeds: list[int]
-
-
 class CommandSweep(NamedTuple):
-    """What policies generated for ``commands`` achieved; all arrays are (n_commands,), in return units / env steps."""
+    """What acting on ``commands`` achieved; all arrays are (n_commands,), in return units / env steps."""
 
     commands: np.ndarray
     mean_returns: np.ndarray
@@ -60,21 +50,16 @@ class CommandSweep(NamedTuple):
 
 
 class CommandAlgorithm(PicklefreeAlgorithm):
-    """Base class of the algorithms that generate policies from commands.
+    """Base class of the algorithms that act on commands.
 
     Parameters are SB3's, except:
 
     :param policy: policy alias or class; or, when ``env`` is None, the env: ``GoGePo("Hopper-v3")``.
-    :param buffer_size: policies kept, first in first out.
-    :param batch_size: policies a gradient step sees.
-    :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`.
-    :param elite_fraction: see there.
+    :param buffer_size: entries of the replay buffer.
+    :param batch_size: entries a gradient step sees.
     :param train_freq: one training round every that many env steps, or every ``(n, "episode")``. Rounds that fall due
         during an episode are made when it has ended.
-    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
-    :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
-    :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
-    :param n_candidates: policies tried between two trainings; None: as many as there are envs. With a number, results
+    :param n_candidates: episodes between two trainings; None: as many as there are envs. With a number, results
         do not depend on how many envs run them.
     :param alive_bonus_offset: added to each step's reward in the returns the algorithm learns from, e.g. -1 for Hopper;
         logged rewards stay the env's own (as sb3-contrib's ARS).
@@ -82,8 +67,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     :raises ValueError: naming the argument, for any value outside its range, unsupported spaces, or an unknown env.
     """
 
-    policy: GeneratorPolicy
-    replay_buffer: PolicyBuffer
+    policy: Any  # has `command`, `forget_acting_weights` and `normalizer`
+    replay_buffer: Any
 
     def __init__(
         self,
@@ -92,12 +77,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         learning_rate: float | Schedule,
         buffer_size: int,
         batch_size: int,
-        recency: float,
-        elite_fraction: float,
         train_freq: int | tuple[int, str],
-        weight_noise_std: float,
-        final_weight_noise_std: float | None,
-        weight_noise_scaling: str,
         n_candidates: int | None,
         alive_bonus_offset: float,
         normalize_observations: bool,
@@ -113,12 +93,6 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         check_schedule("learning_rate", learning_rate)
         check_number("buffer_size", buffer_size, minimum=1, integer=True)
         check_number("batch_size", batch_size, minimum=1, integer=True)
-        check_number("recency", recency, minimum=0)
-        check_fraction("elite_fraction", elite_fraction)
-        check_number("weight_noise_std", weight_noise_std, minimum=0)
-        if final_weight_noise_std is not None:
-            check_number("final_weight_noise_std", final_weight_noise_std, minimum=0)
-        check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
         if n_candidates is not None:
             check_number("n_candidates", n_candidates, minimum=1, integer=True)
         check_number("alive_bonus_offset", alive_bonus_offset)
@@ -143,16 +117,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         )
         self.buffer_size = buffer_size
         self.batch_size = batch_size
-        self.recency = recency
-        self.elite_fraction = elite_fraction
         self.train_freq = check_train_freq(train_freq)
-        self.weight_noise_std = weight_noise_std
-        self.final_weight_noise_std = final_weight_noise_std
-        self.weight_noise_scaling = weight_noise_scaling
         self.n_candidates = n_candidates
         self.alive_bonus_offset = alive_bonus_offset
         self.normalize_observations = normalize_observations
-        #: Entropy from which every candidate's noise and reset seed derive
+        #: Entropy from which every candidate's random numbers and reset seed derive
         self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
         self.best_return: float | None = None
         self.worst_return: float | None = None
@@ -186,23 +155,17 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         except GymnasiumError as error:
             raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
 
+    def _require_env(self) -> None:
+        if self.env is None:
+            raise ValueError("env must be a Gymnasium env or a registered id, got None")
+
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
-        ).to(self.device)
-        self.replay_buffer = self._make_replay_buffer()
-
-    def _make_replay_buffer(self) -> PolicyBuffer:
-        return PolicyBuffer(
-            buffer_size=self.buffer_size,
-            n_weights=self.policy.layout.n_weights,
-            recency=self.recency,
-            elite_fraction=self.elite_fraction,
-            seed=self.run_seed,
-            device=self.device,
+        self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(
+            self.device
         )
+        self.replay_buffer = self._make_replay_buffer()
 
     # ------------------------------------------------------------------ learning
 
@@ -249,42 +212,27 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         callback.on_training_end()
         return self
 
-    def next_commands(self, n_candidates: int) -> np.ndarray:
-        """(n_candidates,) commands to try next, in return units."""
+    def propose_candidates(self) -> Any:
+        """The next ``n_candidates`` candidates, with their ``commands`` and reset ``seeds``."""
         raise NotImplementedError
 
-    def propose_candidates(self) -> Candidates:
-        """Generate the next policies and add exploration noise.
-
-        A candidate's noise and reset seed derive from the run's seed and its number alone.
-        """
-        n_candidates = self.n_candidates or self.n_envs
-        commands = self.next_commands(n_candidates)
-        policy_weights = self.policy.generate_weights(commands).cpu()
-        noise_std, seeds = self._noise_std(), []
-        for i in range(n_candidates):
-            rng = np.random.default_rng(np.random.SeedSequence(entropy=self.run_seed, spawn_key=(self._candidate_num + i,)))
-            noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
-            policy_weights[i] += noise_std * th.from_numpy(noise)
-            seeds.append(int(rng.integers(2**31)))
-        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds)
-
-    @property
-    def current_weight_noise_std(self) -> float:
-        """``weight_noise_std`` on its linear way to ``final_weight_noise_std``."""
-        start, end = self.weight_noise_std, self.final_weight_noise_std
-        return start if end is None else end + (start - end) * self._current_progress_remaining
-
-    def _noise_std(self) -> th.Tensor:
-        """(n_weights,) standard deviation of each weight's exploration noise."""
-        std = self.current_weight_noise_std
-        if self.weight_noise_scaling == "none":
-            return th.full((self.policy.layout.n_weights,), std)
-        return std / self.policy.layout.fan_in().sqrt()
-
-    def collect_episodes(self, candidates: Candidates, callback: BaseCallback) -> list[Episode] | None:
+    def collect_episodes(self, candidates: Any, callback: BaseCallback) -> list[Episode] | None:
         """One episode of each candidate; None if the callback stopped the training."""
-        assert self.env is not None
+        raise NotImplementedError
+
+    def store_episode(self, candidates: Any, index: int, episode: Episode, episode_return: float) -> None:
+        """Put one finished episode into the buffer; ``episode_return`` includes the alive bonus offset."""
+        raise NotImplementedError
+
+    def _candidate_rng(self, index: int) -> np.random.Generator:
+        """A random generator that derives from the run's seed and the candidate's number alone."""
+        key = (self._candidate_num + index,)
+        return np.random.default_rng(np.random.SeedSequence(entropy=self.run_seed, spawn_key=key))
+
+    def _step_counter(
+        self, candidates: Any, callback: BaseCallback
+    ) -> Callable[[int, list[dict[str, Any]], np.ndarray], bool]:
+        """What to call after each env step: counts it and asks the callback whether to go on."""
 
         def on_step(n_steps: int, infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
             self.num_timesteps += n_steps
@@ -292,44 +240,38 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             callback.update_locals({"self": self, "infos": infos, "dones": dones, "candidates": candidates})
             return callback.on_step()
 
-        callback.on_rollout_start()
-        episodes = run_episodes(
-            self.env,
-            self.policy.layout,
-            candidates.policy_weights,
-            self.policy.activation,
-            self.policy.action_map,
-            self.policy.normalizer.frozen(),
-            candidates.seeds,
-            on_step=on_step,
-            keep_observations=self.normalize_observations,
-        )
-        callback.on_rollout_end()
-        return episodes
+        return on_step
 
-    def store_episodes(self, candidates: Candidates, episodes: list[Episode]) -> None:
+    @property
+    def _updates_statistics(self) -> bool:
+        """Do the observations of the next episodes enter the observation statistics?"""
+        return self.normalize_observations
+
+    def store_episodes(self, candidates: Any, episodes: list[Episode]) -> None:
         """Put what the candidates did into buffer and statistics, in the candidates' order.
 
         An episode with a return or an observation that is not finite is dropped, with a warning.
         """
-        for command, policy_weights, episode in zip(candidates.commands, candidates.policy_weights, episodes, strict=True):
+        for i, episode in enumerate(episodes):
             episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
             if not _is_finite(episode):
                 warnings.warn(
                     f"an episode was dropped: its return ({episode_return}) or an observation is not finite", stacklevel=2
                 )
                 continue
-            self.replay_buffer.add(policy_weights, command, episode_return)
-            if episode.observations is not None:
+            self.store_episode(candidates, i, episode, episode_return)
+            if self._updates_statistics and episode.observations is not None:
                 self.policy.normalizer.update(episode.observations)
             self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
             self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
         self._candidate_num += len(episodes)
         self._episode_num += len(episodes)
-        self.logger.record("train/command", float(candidates.commands[-1]))
-        self.logger.record("train/weight_noise_std", self.current_weight_noise_std)
+        self._log_candidates(candidates)
         if self.best_return is not None:
             self.logger.record("train/best_return", self.best_return)
+
+    def _log_candidates(self, candidates: Any) -> None:
+        self.logger.record("train/command", float(candidates.commands[-1]))
 
     def _train_if_due(self, episodes: list[Episode]) -> None:
         """Make the training rounds that fell due during the episodes, then let ``predict`` see the result."""
@@ -339,7 +281,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         if n_rounds and len(self.replay_buffer):
             self.train(n_rounds)
         if self._follows_best and self.best_return is not None:
-            self.policy.command = self.best_return
+            self._command_the_best()
         self.policy.forget_acting_weights()
 
     def train(self, n_rounds: int) -> None:
@@ -361,7 +303,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
-    # ------------------------------------------------------------------ policies on demand
+    # ------------------------------------------------------------------ acting on commands
 
     @property
     def command(self) -> float:
@@ -374,14 +316,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             self.policy.command = value
             self._warn_if_out_of_range([value])
         elif self.best_return is not None:
-            self.policy.command = self.best_return
+            self._command_the_best()
         self._follows_best = value is None
 
-    def generate_policy(self, command: float) -> GeneratedPolicy:
-        """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
-        policy = self.policy.generate_policy(command)
-        self._warn_if_out_of_range([command])
-        return policy
+    def _command_the_best(self) -> None:
+        self.policy.command = self.best_return
 
     def _warn_if_out_of_range(self, commands: Any) -> None:
         """Say, once a model, that a command lies outside the returns seen in training."""
@@ -392,14 +331,18 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             self._has_warned = True
             warnings.warn(
                 f"command {outside[0]:g} lies outside the returns seen in training, {self.worst_return:g} to "
-                f"{self.best_return:g}: the generator extrapolates",
+                f"{self.best_return:g}: the model extrapolates",
                 stacklevel=3,
             )
+
+    def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
+        """One episode for each of (n_commands,) commands and each seed, command-major."""
+        raise NotImplementedError
 
     def evaluate_commands(
         self, commands: Any, n_eval_episodes: int = 10, env: GymEnv | None = None, seed: int = 0
     ) -> CommandSweep:
-        """Generate a noise-free policy for each command and run it: the paper's Figure 5.
+        """Act on each command and see what it achieves: Figure 5 of the GoGePo paper.
 
         :param commands: (n_commands,) returns.
         :param n_eval_episodes: episodes a command.
@@ -417,28 +360,18 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         if vec_env is None:
             raise ValueError("there is no env to evaluate in: pass env=")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
-        policy_weights = self.policy.generate_weights(values).cpu().repeat_interleave(n_eval_episodes, dim=0)
         vec_normalize = unwrap_vec_normalize(vec_env)
         was_training = vec_normalize is not None and vec_normalize.training
         if vec_normalize is not None:
             vec_normalize.training = False
         try:
             vec_env.reset()
-            episodes = run_episodes(
-                vec_env,
-                self.policy.layout,
-                policy_weights,
-                self.policy.activation,
-                self.policy.action_map,
-                self.policy.normalizer.frozen(),
-                [seed + k for k in range(n_eval_episodes)] * len(values),
-            )
+            episodes = self.run_commands(vec_env, values, [seed + k for k in range(n_eval_episodes)])
         finally:
             if vec_normalize is not None:
                 vec_normalize.training = was_training
             if env is None:
                 self._last_obs = None  # the training env was used: learn must reset it
-        assert episodes is not None
         lengths = np.array([episode.length for episode in episodes]).reshape(len(values), n_eval_episodes)
         returns = (
             np.array([episode.episode_return for episode in episodes]).reshape(lengths.shape)

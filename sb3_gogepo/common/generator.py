@@ -58,7 +58,7 @@ class Generator(nn.Module):
     :param tile_size: units a tile covers (the original code: 16).
     :param hidden_sizes: hidden layers of each tile network (the original code: 256, 256).
     :param embedding_dim: size of a tile's embedding, drawn from N(0, 1) and trained.
-    :param output_scale: the original code's ``scale_parameter``, 2.
+    :param output_scale: the original code's ``scale_parameter``, 2; None: values are not multiplied.
     :param average_tile_biases: as the original: predict one bias slice a *tile*, from the weight tile's embedding, and
         average them over the tiles of a row. Otherwise one embedding and one slice a row, at a fraction of the cost.
     """
@@ -69,7 +69,7 @@ class Generator(nn.Module):
         tile_size: int = 16,
         hidden_sizes: Sequence[int] = (256, 256),
         embedding_dim: int = 8,
-        output_scale: float = 2.0,
+        output_scale: float | None = 2.0,
         average_tile_biases: bool = False,
     ) -> None:
         super().__init__()
@@ -100,13 +100,17 @@ class Generator(nn.Module):
             return "output"
         return "input" if i == 0 else "hidden"
 
+    def scale_of(self, n_in: int) -> float:
+        """What the values of a layer of ``n_in`` inputs are multiplied by."""
+        return 1.0 if self.output_scale is None else self.output_scale / math.sqrt(n_in)
+
     def generate_layers(self, commands: th.Tensor) -> list[Layer]:
         """(n_commands,) scaled commands -> layers of n_commands policies; differentiable."""
         layers = []
         for i, ((n_in, n_out), (n_rows, n_columns, height, width)) in enumerate(
             zip(self.layout.shapes, self.grids, strict=True)
         ):
-            scale = self.output_scale / math.sqrt(n_in)
+            scale = self.scale_of(n_in)
             kind = self._kind(i)
             tiles = self.weight_networks[kind](self.embeddings[i], commands)
             # (n_commands, n_rows * n_columns, height * width) -> (n_commands, n_rows * height, n_columns * width)

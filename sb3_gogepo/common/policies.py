@@ -28,6 +28,12 @@ SelfPolicy = TypeVar("SelfPolicy", bound="PicklefreePolicy")
 class PicklefreePolicy(BasePolicy):
     """SB3's BasePolicy whose ``save`` and ``load`` use no pickle: tensors, and the constructor's arguments as JSON."""
 
+    def _make_optimizer(self, module: nn.Module, learning_rate: float) -> th.optim.Optimizer:
+        kwargs = dict(self.optimizer_kwargs)
+        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
+            kwargs.setdefault("fused", True)  # one kernel for all parameters
+        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
+
     def save(self, path: archive.PathOrFile) -> None:
         """Write the policy to ``path``, atomically."""
         arguments = archive.encode_settings(self._get_constructor_parameters())
@@ -113,7 +119,7 @@ class GeneratorPolicy(PicklefreePolicy):
     :param tile_size: units of a hidden layer that one generated tile covers.
     :param generator_net_arch: hidden layers of the generator's tile networks.
     :param embedding_dim: size of a tile's embedding.
-    :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``.
+    :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``; None: they stay as they are.
     :param average_tile_biases: see :class:`~sb3_gogepo.common.generator.Generator`.
     :raises ValueError: for sizes that are not positive integers or an ``activation_fn`` that is no module class.
     """
@@ -133,7 +139,7 @@ class GeneratorPolicy(PicklefreePolicy):
         tile_size: int = 16,
         generator_net_arch: Sequence[int] = (64, 64),
         embedding_dim: int = 8,
-        output_scale: float = 2.0,
+        output_scale: float | None = 2.0,
         average_tile_biases: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -149,9 +155,9 @@ class GeneratorPolicy(PicklefreePolicy):
         check_sizes("generator_net_arch", generator_net_arch, allow_empty=False)
         check_number("tile_size", tile_size, minimum=1, integer=True)
         check_number("embedding_dim", embedding_dim, minimum=1, integer=True)
-        if not (isinstance(activation_fn, type) and issubclass(activation_fn, nn.Module)):
-            raise ValueError(f"activation_fn must be a torch.nn.Module class such as torch.nn.Tanh, got {activation_fn!r}")
-        check_number("output_scale", output_scale, minimum=0, exclusive=True)
+        check_activation("activation_fn", activation_fn)
+        if output_scale is not None:
+            check_number("output_scale", output_scale, minimum=0, exclusive=True)
         self.net_arch, self.activation_fn = list(net_arch), activation_fn
         self.activation: nn.Module = activation_fn()
         self.action_map = ActionMap(action_space)
@@ -249,6 +255,12 @@ class GeneratorPolicy(PicklefreePolicy):
             optimizer_kwargs=self.optimizer_kwargs,
             **self.generator_kwargs,
         )
+
+
+def check_activation(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a module class."""
+    if not (isinstance(value, type) and issubclass(value, nn.Module)):
+        raise ValueError(f"{name} must be a torch.nn.Module class such as torch.nn.Tanh, got {value!r}")
 
 
 def check_command(command: float) -> float:

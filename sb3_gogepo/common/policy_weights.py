@@ -94,7 +94,7 @@ class BatchedActor:
     def __init__(self, layout: WeightLayout, policy_weights: th.Tensor, activation: nn.Module) -> None:
         layers = layout.split(policy_weights.detach().to("cpu", copy=True))
         self.layers = [(layer.weight.numpy(), layer.bias.unsqueeze(-1).numpy()) for layer in layers]
-        self.activation = np.tanh if isinstance(activation, nn.Tanh) else _as_numpy_function(activation)
+        self.activation = as_numpy_function(activation)
 
     def replace(self, index: int, policy_weights: th.Tensor, layout: WeightLayout) -> None:
         """Put another policy, (n_weights,), at ``index``."""
@@ -113,7 +113,11 @@ class BatchedActor:
         return hidden[:, :, 0]
 
 
-def _as_numpy_function(activation: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+def as_numpy_function(activation: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    """``activation`` as a function of NumPy arrays."""
+    if isinstance(activation, nn.Tanh):
+        return np.tanh
+
     def function(values: np.ndarray) -> np.ndarray:
         with th.no_grad():
             return activation(th.from_numpy(values)).numpy()

@@ -1,9 +1,9 @@
-"""Policy weights -> episodes in a VecEnv: each env runs a policy of its own, one batched forward acts for all."""
+"""Candidates -> episodes in a VecEnv: each env runs a candidate of its own, one batched forward acts for all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch as th
@@ -26,12 +26,55 @@ class Episode(NamedTuple):
     """What one candidate did in one episode.
 
     ``episode_return`` is in the env's own reward units, without the alive bonus offset; ``observations`` are the raw
-    ones the policy acted on, (length, n_obs), or None when they were not asked for.
+    ones the policy acted on, (length, n_obs), ``actions`` and ``rewards`` what it did and got; None when not asked for.
     """
 
     episode_return: float
     length: int
     observations: np.ndarray | None
+    actions: np.ndarray | None = None
+    rewards: np.ndarray | None = None
+
+
+class Actors(Protocol):
+    """Who acts in the envs of :func:`run_actors`. Env i begins with candidate i."""
+
+    def start(self, env_index: int, candidate: int) -> None:
+        """From now on, env ``env_index`` runs this candidate."""
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """(n_envs, n_obs) -> (n_envs, \\*action_shape) actions within the bounds."""
+
+    def observe(self, rewards: np.ndarray) -> None:
+        """See the (n_envs,) rewards of the step just made."""
+
+
+class PolicyActors:
+    """The policies of :func:`run_episodes`: each env has weights of its own, and rewards do not matter."""
+
+    def __init__(
+        self,
+        layout: WeightLayout,
+        policy_weights: th.Tensor,
+        activation: nn.Module,
+        action_map: ActionMap,
+        normalize: Callable[[np.ndarray], np.ndarray],
+        n_envs: int,
+    ) -> None:
+        self.layout, self.policy_weights, self.action_map, self.normalize = layout, policy_weights, action_map, normalize
+        first = [i if i < len(policy_weights) else 0 for i in range(n_envs)]
+        self.actor = BatchedActor(layout, policy_weights[first], activation)
+
+    def start(self, env_index: int, candidate: int) -> None:
+        """From now on, env ``env_index`` runs this policy."""
+        self.actor.replace(env_index, self.policy_weights[candidate], self.layout)
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """Actions of the policies, without noise."""
+        return self.action_map.to_env(self.actor(self.normalize(observations)))
+
+    def observe(self, rewards: np.ndarray) -> None:
+        """Nothing."""
 
 
 class ActionMap:
@@ -88,56 +131,82 @@ def run_episodes(
     on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
     keep_observations: bool = False,
 ) -> list[Episode] | None:
-    """Run one episode of each policy and return the episodes in the order of the policies.
-
-    Every episode starts with a reset seeded by its own seed, so what a policy does depends neither on the number of
-    envs nor on who ran before it. An env whose turn ends takes the next policy; with none left it idles (it keeps
-    stepping, which nobody counts) until the others are done. Under VecEnv wrappers that must see every reset, such as
-    VecFrameStack, resets are not seeded.
+    """Run one episode of each policy and return the episodes in the order of the policies; see :func:`run_actors`.
 
     :param policy_weights: (n_policies, n_weights)
     :param normalize: raw -> normalized observations; must not change while the episodes run.
-    :param seeds: (n_policies,) reset seeds.
+    """
+    actors = PolicyActors(layout, policy_weights, activation, action_map, normalize, env.num_envs)
+    return run_actors(env, actors, seeds, on_step=on_step, keep_observations=keep_observations)
+
+
+def run_actors(
+    env: VecEnv,
+    actors: Actors,
+    seeds: Sequence[int],
+    on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
+    keep_observations: bool = False,
+    keep_actions: bool = False,
+) -> list[Episode] | None:
+    """Run one episode of each candidate and return the episodes in the order of the candidates.
+
+    Every episode starts with a reset seeded by its own seed, so what a candidate does depends neither on the number of
+    envs nor on who ran before it. An env whose turn ends takes the next one; with none left it idles (it keeps
+    stepping, which nobody counts) until the others are done. Under VecEnv wrappers that must see every reset, such as
+    VecFrameStack, resets are not seeded.
+
+    :param seeds: (n_candidates,) reset seeds.
     :param on_step: called after each ``env.step`` with the number of envs whose step counts, their infos and their
         dones; returning False abandons all running episodes.
     :param keep_observations: collect the raw observations of each episode.
-    :return: (n_policies,) episodes; None if ``on_step`` returned False.
+    :param keep_actions: collect the actions and rewards of each episode.
+    :return: (n_candidates,) episodes; None if ``on_step`` returned False.
     """
-    n_policies, n_envs = len(policy_weights), env.num_envs
+    n_candidates, n_envs = len(seeds), env.num_envs
     vec_normalize = unwrap_vec_normalize(env)
     seeded = _resets_are_seeded(env)
-    episodes: list[Episode | None] = [None] * n_policies
-    running: list[Any] = [i if i < n_policies else None for i in range(n_envs)]  # which policy each env runs; None: it idles
-    waiting = iter(range(n_envs, n_policies))
-    actor = BatchedActor(layout, policy_weights[[i or 0 for i in running]], activation)
+    episodes: list[Episode | None] = [None] * n_candidates
+    running: list[Any] = [i if i < n_candidates else None for i in range(n_envs)]  # candidate of each env; None: it idles
+    waiting = iter(range(n_envs, n_candidates))
     if not seeded or is_vecenv_wrapped(env, VecMonitor):  # wrappers that must see this reset
         observations = np.array(env.reset())
     if seeded:
         observations = np.stack([_reset(env, i, seeds[k or 0]) for i, k in enumerate(running)])
     returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
+    done: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_envs)]  # (action, reward)
 
     while active := [i for i in range(n_envs) if running[i] is not None]:
         if keep_observations:
             for i in active:
                 seen[i].append(observations[i])
-        actions = action_map.to_env(actor(normalize(observations)))
+        actions = actors(observations)
         stepped, rewards, dones, infos = env.step(actions)
         observations = np.array(stepped)  # a copy: a VecEnv may reuse its own
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
-        returns += raw_rewards.astype(np.float32)  # DummyVecEnv gives float32, SubprocVecEnv float64: round both alike
+        raw_rewards = raw_rewards.astype(np.float32)  # DummyVecEnv gives float32, SubprocVecEnv float64: round both alike
+        returns += raw_rewards
+        actors.observe(raw_rewards)
+        if keep_actions:
+            for i in active:
+                done[i].append((actions[i], raw_rewards[i]))
         lengths += 1
         if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
             return None
         for i in active:
             if not dones[i]:
                 continue
-            kept = np.stack(seen[i]) if keep_observations else None
-            episodes[running[i]] = Episode(episode_return=float(returns[i]), length=int(lengths[i]), observations=kept)
+            episodes[running[i]] = Episode(
+                episode_return=float(returns[i]),
+                length=int(lengths[i]),
+                observations=np.stack(seen[i]) if keep_observations else None,
+                actions=np.stack([action for action, _ in done[i]]) if keep_actions else None,
+                rewards=np.stack([reward for _, reward in done[i]]) if keep_actions else None,
+            )
             running[i] = next(waiting, None)
-            returns[i], lengths[i], seen[i] = 0.0, 0, []
+            returns[i], lengths[i], seen[i], done[i] = 0.0, 0, [], []
             if running[i] is not None:
-                actor.replace(i, policy_weights[running[i]], layout)
+                actors.start(i, running[i])
                 if seeded:
                     observations[i] = _reset(env, i, seeds[running[i]])
     return [episode for episode in episodes if episode is not None]

@@ -24,26 +24,26 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
 
-from sb3_gogepo.common.checks import check_number, check_range, check_schedule
-from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+from sb3_gogepo.common.checks import check_fraction, check_number, check_schedule
+from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.common.losses import evaluator_loss, generator_loss
+from sb3_gogepo.common.policy_buffer import PolicyBuffer
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/gogepo.md, "Tried").
 DEFAULT_LEARNING_RATE = LinearSchedule(start=4e-5, end=0.0, end_fraction=1.0)
 
 
-class GoGePo(CommandAlgorithm):
+class GoGePo(GeneratorAlgorithm):
     """Learn a generator of policies for any return, and an evaluator that makes return differentiable.
 
     ``GoGePo("Hopper-v3")`` and ``GoGePo("MlpPolicy", env)`` are both fine. See
-    :class:`~sb3_gogepo.common.command_algorithm.CommandAlgorithm` for the parameters that are not listed here and
+    :class:`~sb3_gogepo.common.generator_algorithm.GeneratorAlgorithm` for the parameters that are not listed here and
     :class:`~sb3_gogepo.gogepo.policies.GoGePoPolicy` for ``policy_kwargs``.
 
     Where a default equals ``presets.PAPER``, the original code is its source; the others come from the runs listed in the
@@ -53,15 +53,15 @@ class GoGePo(CommandAlgorithm):
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
     :param evaluator_gradient_steps: evaluator steps a training round.
     :param generator_gradient_steps: generator steps a training round.
-    :param first_command: command of the very first candidates, in return units.
-    :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
-    :param command_increment_std: ... plus that many units of the scaled returns (standard deviations of the buffer's).
-    :param elite_fraction: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
+    :param buffer_size: policies kept, first in first out.
+    :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
+    :param elite_fraction: see there.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """
 
     policy: GoGePoPolicy
+    replay_buffer: PolicyBuffer
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": GoGePoPolicy}
 
     def __init__(
@@ -98,23 +98,22 @@ class GoGePo(CommandAlgorithm):
         check_schedule("evaluator_learning_rate", evaluator_learning_rate)
         check_number("evaluator_gradient_steps", evaluator_gradient_steps, minimum=0, integer=True)
         check_number("generator_gradient_steps", generator_gradient_steps, minimum=0, integer=True)
-        check_number("first_command", first_command)
-        check_number("command_increment", command_increment)
-        check_number("command_increment_std", command_increment_std)
-        if return_range is not None:
-            check_range("return_range", return_range)
+        check_number("recency", recency, minimum=0)
+        check_fraction("elite_fraction", elite_fraction)
         super().__init__(
             policy=policy,
             env=env,
             learning_rate=learning_rate,
             buffer_size=buffer_size,
             batch_size=batch_size,
-            recency=recency,
-            elite_fraction=elite_fraction,
             train_freq=train_freq,
             weight_noise_std=weight_noise_std,
             final_weight_noise_std=final_weight_noise_std,
             weight_noise_scaling=weight_noise_scaling,
+            first_command=first_command,
+            command_increment=command_increment,
+            command_increment_std=command_increment_std,
+            return_range=return_range,
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
@@ -128,13 +127,10 @@ class GoGePo(CommandAlgorithm):
         self.evaluator_learning_rate = evaluator_learning_rate
         self.evaluator_gradient_steps = evaluator_gradient_steps
         self.generator_gradient_steps = generator_gradient_steps
-        self.first_command = first_command
-        self.command_increment = command_increment
-        self.command_increment_std = command_increment_std
-        self.return_range = return_range
+        self.recency = recency
+        self.elite_fraction = elite_fraction
         if _init_setup_model:
-            if self.env is None:
-                raise ValueError("env must be a Gymnasium env or a registered id, got None")
+            self._require_env()
             self._setup_model()
 
     def _setup_model(self) -> None:
@@ -142,12 +138,18 @@ class GoGePo(CommandAlgorithm):
         if self.return_range is not None:
             self.policy.command_scaler.set(offset=0.0, scale=self.return_range[1] - self.return_range[0])
 
-    def next_commands(self, n_candidates: int) -> np.ndarray:
-        """A bit more than the best return so far (Algorithm 1, line 5), for all candidates."""
-        if self.best_return is None:
-            return np.full(n_candidates, self.first_command)
-        increment = self.command_increment + self.command_increment_std * float(self.policy.return_scaler.scale)
-        return np.full(n_candidates, self.best_return + increment)
+    def _make_replay_buffer(self) -> PolicyBuffer:
+        return PolicyBuffer(
+            buffer_size=self.buffer_size,
+            n_weights=self.policy.layout.n_weights,
+            recency=self.recency,
+            elite_fraction=self.elite_fraction,
+            seed=self.run_seed,
+            device=self.device,
+        )
+
+    def _return_scale(self) -> float:
+        return float(self.policy.return_scaler.scale)
 
     def train(self, n_rounds: int) -> None:
         """The evaluator steps of ``n_rounds`` rounds, then the generator steps (Algorithm 1, lines 8-15)."""

@@ -9,7 +9,6 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
-from torch import nn
 
 from sb3_gogepo.common.checks import check_choice, check_number, check_sizes
 from sb3_gogepo.common.evaluator import Evaluator
@@ -70,12 +69,6 @@ class GoGePoPolicy(GeneratorPolicy):
         learning_rate = 0.0 if lr_schedule is None else lr_schedule(1)  # the algorithm sets both before each update
         self.generator_optimizer = self._make_optimizer(self.generator, learning_rate)
         self.evaluator_optimizer = self._make_optimizer(self.evaluator, learning_rate)
-
-    def _make_optimizer(self, module: nn.Module, learning_rate: float) -> th.optim.Optimizer:
-        kwargs = dict(self.optimizer_kwargs)
-        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
-            kwargs.setdefault("fused", True)  # one kernel for all parameters
-        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
 
     @th.no_grad()
     def predict_returns(self, commands: np.ndarray | Sequence[float]) -> np.ndarray:

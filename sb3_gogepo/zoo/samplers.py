@@ -35,3 +35,46 @@ def convert_gogepo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
     hyperparams["policy_kwargs"] = {"n_probing_states": hyperparams.pop("n_probing_states")}
     return hyperparams
+
+
+def sample_udrlpg_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters of UDRLPG; parameters as above."""
+    trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True)
+    trial.suggest_int("gradient_steps", 5, 100, log=True)
+    trial.suggest_int("batch_size_pow", 3, 7)  # 8 ... 128 policies
+    trial.suggest_int("bucket_size", 1, 20)
+    trial.suggest_float("rank_scale", 0.05, 1.0, log=True)
+    trial.suggest_float("weight_noise_std", 0.3, 3.0, log=True)
+    trial.suggest_float("final_weight_noise_std", 0.05, 0.5, log=True)
+    trial.suggest_float("command_increment_std", 0.0, 1.0)
+    hyperparams = convert_udrlpg_params(trial.params)
+    trial.set_user_attr("batch_size", hyperparams["batch_size"])
+    return hyperparams
+
+
+def convert_udrlpg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """Turn a trial's stored parameters into constructor arguments of UDRLPG."""
+    hyperparams = dict(sampled_params)
+    hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
+    return hyperparams
+
+
+def sample_udrl_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters of UDRL, from the paper's ranges where it gives some; parameters as above."""
+    trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+    trial.suggest_categorical("batch_size", [256, 512, 768, 1024, 1536, 2048])
+    trial.suggest_categorical("last_few", [25, 50, 75, 100])
+    trial.suggest_categorical("n_candidates", [10, 20, 30, 40])
+    trial.suggest_int("gradient_steps", 100, 300, step=50)
+    trial.suggest_categorical("n_warm_up_episodes", [10, 30, 50])
+    trial.suggest_int("buffer_size", 300, 700, step=100)
+    trial.suggest_categorical("net_arch", ["64", "64_64", "64_128_128", "256_256"])
+    return convert_udrl_params(trial.params)
+
+
+def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """Turn a trial's stored parameters into constructor arguments of UDRL."""
+    hyperparams = dict(sampled_params)
+    hyperparams["train_freq"] = (hyperparams["n_candidates"], "episode")
+    hyperparams["policy_kwargs"] = {"net_arch": [int(size) for size in hyperparams.pop("net_arch").split("_")]}
+    return hyperparams

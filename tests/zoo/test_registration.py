@@ -89,8 +89,9 @@ def test_presets_are_data_that_the_constructor_takes(name: str) -> None:
         assert isinstance(entry["n_timesteps"], int)
 
 
-def test_alive_bonus_in_presets() -> None:
-    for env_id, entry in load_presets("gogepo").items():
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_alive_bonus_in_presets(name: str) -> None:
+    for env_id, entry in load_presets(name).items():
         assert entry.get("alive_bonus_offset") == ALIVE_BONUS.get(env_id.split("-")[0])
 
 
@@ -141,14 +142,15 @@ def test_load_the_way_rl_zoo_does(tmp_path: Path) -> None:
     model.learn(30)
 
 
-def test_search_space(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_search_space(name: str) -> None:
     import optuna
 
     trial = optuna.create_study().ask()
-    entry = ALGORITHMS["gogepo"]
+    entry = ALGORITHMS[name]
     hyperparams = entry.sample(trial, 1, 1, {})
     assert entry.convert(trial.params) == hyperparams
-    model = GoGePo("MlpPolicy", "MountainCarContinuous-v0", **hyperparams)
+    model: Any = entry.algorithm("MlpPolicy", "MountainCarContinuous-v0", **hyperparams)
     assert model.batch_size == hyperparams["batch_size"]
 
 

@@ -1,4 +1,5 @@
 import base64
+import inspect
 import io
 import json
 import os
@@ -13,15 +14,50 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 
-from sb3_gogepo import GeneratedPolicy, GoGePo, presets
-from tests.conftest import TINY
+from sb3_gogepo import UDRL, UDRLPG, GeneratedPolicy, GoGePo, presets
+from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
+from tests.helpers import assert_same_buffer, assert_same_buffer_state, optimizers_of
 from tests.toy_envs import ConstantObs, Seeded, Spaces
 
 OBSERVATIONS = np.array([[0.5, 0.0], [-0.5, 3.0], [2.0, 1.0]], np.float32)
 
 
+GENERATOR_ARGUMENTS = dict(
+    weight_noise_std=0.3,
+    final_weight_noise_std=0.2,
+    weight_noise_scaling="none",
+    first_command=0.75,
+    command_increment=2.0,
+    command_increment_std=3.0,
+    return_range=(-7.0, 9.0),
+)
+OWN_ARGUMENTS = {
+    GoGePo: dict(
+        evaluator_learning_rate=0.25,
+        recency=0.5,
+        elite_fraction=0.25,
+        evaluator_gradient_steps=1,
+        generator_gradient_steps=5,
+        **GENERATOR_ARGUMENTS,
+    ),
+    UDRL: dict(last_few=7, gradient_steps=5, n_warm_up_episodes=3, return_scale=0.5, horizon_scale=0.25),
+    UDRLPG: dict(
+        n_buckets=5,
+        bucket_size=3,
+        rank_scale=0.5,
+        replace_in_bucket="none",
+        gradient_steps=5,
+        n_warm_up_episodes=3,
+        freeze_statistics=True,
+        **GENERATOR_ARGUMENTS,
+    ),
+}
+NOT_IN_THE_FILE = {"policy", "env", "device", "stats_window_size", "_init_setup_model"}
+PAPERS = {GoGePo: presets.PAPER, UDRL: presets.UDRL_LUNAR_LANDER, UDRLPG: presets.UDRLPG_PAPER}
+
+
 def predict(model):
-    return model.predict(OBSERVATIONS)[0]
+    return model.predict(OBSERVATIONS, deterministic=True)[0]
 
 
 def read_data(path):
@@ -40,6 +76,11 @@ def rewrite(path, **entries):
             file.writestr(name, content)
 
 
+def skip_without_generator(model):
+    if not isinstance(model, GeneratorAlgorithm):
+        pytest.skip("UDRL generates no policies")
+
+
 @pytest.fixture
 def saved(make_model, tmp_path):
     """A trained model and the path of its zip."""
@@ -51,63 +92,55 @@ def saved(make_model, tmp_path):
 # ---------------------------------------------------------------- the file
 
 
-def test_layout_is_sb3s_without_pickles(saved):
+def test_layout_is_sb3s_without_pickles(saved, algorithm):
     _, path = saved
     with zipfile.ZipFile(path) as file:
         assert set(file.namelist()) == {
             "data",
             "policy.pth",
-            "policy.generator_optimizer.pth",
-            "policy.evaluator_optimizer.pth",
+            *(f"policy.{name}.pth" for name in saved[0].policy.optimizer_names),
             "pytorch_variables.pth",
             "_stable_baselines3_version",
             "system_info.txt",
         }
         data = file.read("data").decode()
         assert ":serialized:" not in data
-        assert json.loads(data)["algorithm"] == "GoGePo"
+        assert json.loads(data)["algorithm"] == algorithm.__name__
         for name in file.namelist():
             if name.endswith(".pth"):
                 th.load(io.BytesIO(file.read(name)), weights_only=True)
 
 
-def test_every_constructor_argument_is_in_the_file(make_model, tmp_path):
+def test_every_constructor_argument_is_in_the_file(make_model, tmp_path, algorithm, tiny):
     arguments = dict(
         learning_rate=0.5,
-        evaluator_learning_rate=0.25,
         buffer_size=7,
         batch_size=3,
-        recency=0.5,
         train_freq=(3, "episode"),
-        evaluator_gradient_steps=1,
-        generator_gradient_steps=5,
-        weight_noise_std=0.3,
-        weight_noise_scaling="none",
-        first_command=0.75,
-        command_increment=2.0,
-        command_increment_std=3.0,
-        return_range=(-7.0, 9.0),
         n_candidates=2,
         alive_bonus_offset=-0.5,
         normalize_observations=False,
         tensorboard_log="somewhere",
         verbose=0,
         seed=11,
-        policy_kwargs=dict(TINY, activation_fn=th.nn.ReLU, optimizer_kwargs=dict(betas=(0.5, 0.9))),
+        policy_kwargs=dict(tiny["policy_kwargs"], activation_fn=th.nn.ReLU, optimizer_kwargs=dict(betas=(0.5, 0.9))),
+        **OWN_ARGUMENTS[algorithm],
     )
+    missing = set(inspect.signature(algorithm).parameters) - arguments.keys() - NOT_IN_THE_FILE
+    assert not missing
     model = make_model(**arguments, stats_window_size=17)
     model.save(tmp_path / "model")
-    loaded = GoGePo.load(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model")
     for name, value in arguments.items():
         assert getattr(loaded, name) == value, name
         assert type(getattr(loaded, name)) is type(value), name
     assert loaded._stats_window_size == 17
     assert loaded.policy.activation_fn is th.nn.ReLU
-    assert loaded.policy.generator_optimizer.defaults["betas"] == (0.5, 0.9)
+    assert all(optimizer.defaults["betas"] == (0.5, 0.9) for optimizer in optimizers_of(loaded))
 
 
 @pytest.mark.parametrize("kind", ["str", "Path", "Path without suffix", "BytesIO", "file"])
-def test_targets(kind, saved, tmp_path):
+def test_targets(kind, saved, tmp_path, algorithm):
     model, _ = saved
     target = {
         "str": str(tmp_path / "other.zip"),
@@ -120,16 +153,16 @@ def test_targets(kind, saved, tmp_path):
         with open(target, "wb") as file:
             model.save(file)
         with open(target, "rb") as file:
-            loaded = GoGePo.load(file)
+            loaded = algorithm.load(file)
     else:
         model.save(target)
-        loaded = GoGePo.load(target)
+        loaded = algorithm.load(target)
     assert np.array_equal(predict(loaded), predict(model))
 
 
-def test_loading_without_env_predicts_the_same(saved):
+def test_loading_without_env_predicts_the_same(saved, algorithm):
     model, path = saved
-    loaded = GoGePo.load(path)
+    loaded = algorithm.load(path)
     assert loaded.get_env() is None
     assert np.array_equal(predict(loaded), predict(model))
     assert loaded.command == model.command
@@ -142,18 +175,18 @@ def test_loading_without_env_predicts_the_same(saved):
         loaded.evaluate_commands([1.0])
 
 
-def test_a_command_that_was_set_is_saved(saved, tmp_path):
+def test_a_command_that_was_set_is_saved(saved, tmp_path, algorithm):
     model, _ = saved
     model.command = -2.5
     model.save(tmp_path / "set")
-    loaded = GoGePo.load(tmp_path / "set", env=Seeded())
+    loaded = algorithm.load(tmp_path / "set", env=Seeded())
     assert loaded.learn(10, reset_num_timesteps=False).command == -2.5
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_loading_with_an_env(n_envs, saved):
+def test_loading_with_an_env(n_envs, saved, algorithm):
     _, path = saved
-    loaded = GoGePo.load(path, env=make_vec_env(Seeded, n_envs))
+    loaded = algorithm.load(path, env=make_vec_env(Seeded, n_envs))
     assert loaded.n_envs == n_envs
     assert loaded.learn(10, reset_num_timesteps=False).num_timesteps >= 40
 
@@ -161,33 +194,33 @@ def test_loading_with_an_env(n_envs, saved):
 @pytest.mark.parametrize(
     "action_space", [spaces.Discrete(3, start=1), spaces.Box(-2, np.array([3, 4]), dtype=np.float64)], ids=str
 )
-def test_spaces_survive(action_space, make_model, tmp_path):
+def test_spaces_survive(action_space, make_model, tmp_path, algorithm):
     observation_space = spaces.Box(np.array([-np.inf, 0]), np.array([np.inf, 7]), dtype=np.float64)
     env = Spaces(observation_space, action_space)
     make_model(env).save(tmp_path / "model")
-    loaded = GoGePo.load(tmp_path / "model", env=env)
+    loaded = algorithm.load(tmp_path / "model", env=env)
     assert loaded.observation_space == observation_space
     assert loaded.action_space == action_space
 
 
-def test_keywords_replace_saved_settings(saved):
+def test_keywords_replace_saved_settings(saved, algorithm):
     _, path = saved
-    loaded = GoGePo.load(path, env=Seeded(), learning_rate=0.125, batch_size=2, custom_objects=dict(weight_noise_std=0.0))
-    assert (loaded.learning_rate, loaded.batch_size, loaded.weight_noise_std) == (0.125, 2, 0.0)
+    loaded = algorithm.load(path, env=Seeded(), learning_rate=0.125, batch_size=2, custom_objects=dict(buffer_size=40))
+    assert (loaded.learning_rate, loaded.batch_size, loaded.buffer_size) == (0.125, 2, 40)
     loaded.learn(10)
-    assert loaded.policy.generator_optimizer.param_groups[0]["lr"] == 0.125
+    assert optimizers_of(loaded)[0].param_groups[0]["lr"] == 0.125
 
 
-def test_paper_preset_round_trip(tmp_path):
-    model = GoGePo("MlpPolicy", Seeded(), **presets.PAPER, seed=0).learn(3)
+def test_paper_preset_round_trip(tmp_path, algorithm):
+    model = algorithm("MlpPolicy", Seeded(), **PAPERS[algorithm], seed=0).learn(3)
     model.save(tmp_path / "model")
-    loaded = GoGePo.load(tmp_path / "model")
-    assert loaded.return_range == (-100.0, 365.0)
+    loaded = algorithm.load(tmp_path / "model")
+    assert loaded.policy_kwargs == PAPERS[algorithm]["policy_kwargs"]
     assert np.array_equal(predict(loaded), predict(model))
 
 
-def test_system_info_is_printed_when_asked(saved, capsys):
-    GoGePo.load(saved[1], print_system_info=True)
+def test_system_info_is_printed_when_asked(saved, capsys, algorithm):
+    algorithm.load(saved[1], print_system_info=True)
     assert "SAVED MODEL SYSTEM INFO" in capsys.readouterr().out
 
 
@@ -199,12 +232,9 @@ def assert_same_state(one, two):
     one_parameters, two_parameters = one.get_parameters(), two.get_parameters()
     for name, values in one_parameters["policy"].items():
         assert th.equal(values, two_parameters["policy"][name]), name
-    for name in ("policy.generator_optimizer", "policy.evaluator_optimizer"):
+    for name in one_parameters.keys() - {"policy"}:
         th.testing.assert_close(one_parameters[name], two_parameters[name], rtol=0, atol=0)
-    one_buffer, two_buffer = one.replay_buffer.state_dict(), two.replay_buffer.state_dict()
-    assert one_buffer["rng"] == two_buffer["rng"]
-    for name in ("policy_weights", "commands", "returns"):
-        assert th.equal(one_buffer[name], two_buffer[name]), name
+    assert_same_buffer(one, two)
     for name in ("num_timesteps", "best_return", "_episode_num", "_candidate_num", "_n_updates", "_untrained_amount"):
         assert getattr(one, name) == getattr(two, name), name
     drop_time = [[{**info, "t": None} for info in model.ep_info_buffer] for model in (one, two)]
@@ -216,19 +246,21 @@ def assert_same_state(one, two):
     [
         dict(),
         dict(train_freq=7),  # env steps left over at the end
-        dict(buffer_size=6),  # the ring has wrapped
+        dict(buffer_size=6),
         dict(learning_rate=LinearSchedule(1e-2, 0.0, 1.0)),
         dict(seed=None),
         dict(n_candidates=3, alive_bonus_offset=-0.5),
-        dict(return_range=(-5.0, 5.0), policy_kwargs=dict(TINY, optimizer_class=th.optim.AdamW)),
+        dict(optimizer_class=th.optim.AdamW),
     ],
-    ids=["plain", "steps", "wrapped ring", "schedule", "no seed", "candidates", "return range"],
+    ids=["plain", "steps", "full buffer", "schedule", "no seed", "candidates", "optimizer"],
 )
-def test_a_loaded_model_goes_on_exactly(overrides, make_model, tmp_path):
-    model = make_model(**overrides).learn(60)
+def test_a_loaded_model_goes_on_exactly(overrides, make_model, tmp_path, algorithm, tiny):
+    own_policy_kwargs = {name: overrides[name] for name in overrides.keys() & {"optimizer_class"}}
+    overrides = {name: overrides[name] for name in overrides.keys() - own_policy_kwargs.keys()}
+    model = make_model(**overrides, policy_kwargs={**tiny["policy_kwargs"], **own_policy_kwargs}).learn(60)
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "buffer")
-    loaded = GoGePo.load(tmp_path / "model", env=Seeded())
+    loaded = algorithm.load(tmp_path / "model", env=Seeded())
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert_same_state(loaded, model)
     for one in (model, loaded):
@@ -246,8 +278,8 @@ def test_saving_changes_nothing(make_model, tmp_path):
     assert_same_state(one, two)
 
 
-def test_without_its_buffer_a_model_fills_a_new_one(saved):
-    loaded = GoGePo.load(saved[1], env=Seeded())
+def test_without_its_buffer_a_model_fills_a_new_one(saved, algorithm):
+    loaded = algorithm.load(saved[1], env=Seeded())
     assert len(loaded.replay_buffer) == 0
     assert loaded.learn(10, reset_num_timesteps=False).best_return >= saved[0].best_return
 
@@ -277,29 +309,28 @@ def test_a_failing_save_leaves_the_old_file(step, saved, monkeypatch):
 def test_a_failed_buffer_load_keeps_the_buffer(damage, saved, tmp_path):
     model, _ = saved
     before = model.replay_buffer.state_dict()
+    first = next(iter(before))  # policy_weights or observations
     path = tmp_path / "buffer.pt"
     if damage == "text":
         path.write_text("no buffer")
     else:
         content = {
             "no dict": [1, 2],
-            "half": {"policy_weights": before["policy_weights"]},
-            "other size": {**before, "policy_weights": before["policy_weights"][:, 1:]},
+            "half": {first: before[first]},
+            "other size": {**before, first: before[first][:, 1:]},
             "too few returns": {**before, "returns": before["returns"][:-1]},
             "not finite": {**before, "returns": before["returns"] * np.nan},
             "no generator": {**before, "rng": "{}"},
         }[damage]
         th.save(content, path)
-    with pytest.raises(ValueError, match=r"buffer\.pt'|must have \d+ weights"):
+    with pytest.raises(ValueError, match=r"buffer\.pt'|must have \d+ (weights|numbers)"):
         model.load_replay_buffer(path)
-    after = model.replay_buffer.state_dict()
-    assert th.equal(after["policy_weights"], before["policy_weights"])
-    assert th.equal(after["returns"], before["returns"])
-    assert after["rng"] == before["rng"]
+    assert_same_buffer_state(model.replay_buffer.state_dict(), before)
 
 
-def test_a_buffer_of_another_policy_size_is_named(saved, make_model, tmp_path):
-    make_model(policy_kwargs=dict(TINY, net_arch=[5])).learn(10).save_replay_buffer(tmp_path / "other")
+def test_a_buffer_of_another_policy_size_is_named(saved, make_model, tmp_path, tiny):
+    skip_without_generator(saved[0])
+    make_model(policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[5])).learn(10).save_replay_buffer(tmp_path / "other")
     with pytest.raises(ValueError, match=r"must have 17 weights, got shape \(\d+, 21\)"):
         saved[0].load_replay_buffer(tmp_path / "other")
 
@@ -322,35 +353,35 @@ def pickled_entry(value):
 
 
 @pytest.mark.parametrize("name", ["policy_kwargs", "learning_rate", "something new", "observation_space"])
-def test_pickled_entries_are_not_run(name, saved, tmp_path):
+def test_pickled_entries_are_not_run(name, saved, tmp_path, algorithm):
     _, path = saved
     rewrite(path, data=lambda data: {**data, name: pickled_entry(Bomb(tmp_path / "ran"))})
     with pytest.raises(ValueError, match=f"cannot load '{name}' from .*model.zip': it is pickled.*trust=True"):
-        GoGePo.load(path)
+        algorithm.load(path)
     assert not (tmp_path / "ran").exists()
 
 
-def test_deeply_hidden_pickled_entries_are_not_run(saved, tmp_path):
+def test_deeply_hidden_pickled_entries_are_not_run(saved, tmp_path, algorithm):
     _, path = saved
     bomb = {"__type__": "tuple", "items": [{"a": [pickled_entry(Bomb(tmp_path / "ran"))]}]}
     rewrite(path, data=lambda data: {**data, "policy_kwargs": {**data["policy_kwargs"], "net_arch": bomb}})
     with pytest.raises(ValueError, match="trust=True"):
-        GoGePo.load(path)
+        algorithm.load(path)
     assert not (tmp_path / "ran").exists()
 
 
-def test_trust_unpickles(saved):
+def test_trust_unpickles(saved, algorithm):
     _, path = saved
     rewrite(path, data=lambda data: {**data, "learning_rate": pickled_entry(0.375)})
-    assert GoGePo.load(path, trust=True).learning_rate == 0.375
-    assert GoGePo.load(path, learning_rate=0.25).learning_rate == 0.25  # a replaced entry is not even looked at
+    assert algorithm.load(path, trust=True).learning_rate == 0.375
+    assert algorithm.load(path, learning_rate=0.25).learning_rate == 0.25  # a replaced entry is not even looked at
 
 
 @pytest.mark.parametrize(
     ("module", "name"), [("subprocess", "Popen"), ("posix", "system"), ("os", "system"), ("tests.toy_envs", "Square")]
 )
 @pytest.mark.parametrize("entry", ["policy_class", "learning_rate", "policy_kwargs"])
-def test_foreign_classes_are_not_imported(entry, module, name, saved):
+def test_foreign_classes_are_not_imported(entry, module, name, saved, algorithm):
     _, path = saved
     reference = {"__type__": "class", "module": module, "name": name}
     if entry == "policy_kwargs":
@@ -358,24 +389,25 @@ def test_foreign_classes_are_not_imported(entry, module, name, saved):
     else:
         rewrite(path, data=lambda data: {**data, entry: reference})
     with pytest.raises(ValueError, match=f"cannot load '{entry}' .* the class {module}.{name}, .*trust=True"):
-        GoGePo.load(path)
+        algorithm.load(path)
 
 
-def test_importing_a_foreign_module_has_no_effect(saved, tmp_path, monkeypatch):
+def test_importing_a_foreign_module_has_no_effect(saved, tmp_path, monkeypatch, algorithm):
     (tmp_path / "evil_module.py").write_text(
         "import os\nos.mkdir(os.path.join(os.path.dirname(__file__), 'ran'))\nclass A: pass"
     )
     monkeypatch.syspath_prepend(tmp_path)
     rewrite(saved[1], data=lambda data: {**data, "x": {"__type__": "class", "module": "evil_module", "name": "A"}})
     with pytest.raises(ValueError, match="trust=True"):
-        GoGePo.load(saved[1])
+        algorithm.load(saved[1])
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("how", ["torch", "pickle"])
-@pytest.mark.parametrize("name", ["policy.pth", "policy.generator_optimizer.pth", "pytorch_variables.pth", "surplus.pth"])
-def test_pickled_tensors_files_are_not_run(name, how, saved, tmp_path):
-    _, path = saved
+@pytest.mark.parametrize("name", ["policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "surplus.pth"])
+def test_pickled_tensors_files_are_not_run(name, how, saved, tmp_path, algorithm):
+    model, path = saved
+    name = name.replace("optimizer", model.policy.optimizer_names[0])
     file = io.BytesIO()
     bomb = {"a": Bomb(tmp_path / "ran")}
     if how == "torch":
@@ -384,7 +416,7 @@ def test_pickled_tensors_files_are_not_run(name, how, saved, tmp_path):
         pickle.dump(bomb, file, protocol=2)  # the one torch reads without a warning
     rewrite(path, **{name: file.getvalue()})
     with pytest.raises(ValueError, match=r"model\.zip"):
-        GoGePo.load(path)
+        algorithm.load(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -400,10 +432,13 @@ def test_set_parameters_from_a_zip_runs_nothing(saved, tmp_path):
     assert np.array_equal(predict(model), before)
 
 
-@pytest.mark.parametrize("cls", [GeneratedPolicy, GoGePo.policy_aliases["MlpPolicy"]])
-def test_policy_files_run_nothing(cls, saved, tmp_path):
+@pytest.mark.parametrize("generated", [False, True])
+def test_policy_files_run_nothing(generated, saved, tmp_path):
     model, _ = saved
-    policy = model.policy if cls is type(model.policy) else model.generate_policy(1.0)
+    if generated:
+        skip_without_generator(model)
+    policy = model.generate_policy(1.0) if generated else model.policy
+    cls = type(policy)
     policy.save(tmp_path / "policy")
     content = th.load(tmp_path / "policy", weights_only=True)
 
@@ -436,84 +471,78 @@ def test_damaged_policy_files_are_refused(damage, saved, tmp_path):
 
 def test_a_generated_policys_file_is_no_generators(saved, tmp_path):
     model, _ = saved
+    skip_without_generator(model)
     model.generate_policy(1.0).save(tmp_path / "policy")
-    with pytest.raises(ValueError, match="policy' does not hold a GoGePoPolicy"):
+    with pytest.raises(ValueError, match=f"policy' does not hold a {type(model.policy).__name__}"):
         type(model.policy).load(tmp_path / "policy")
 
 
 # ---------------------------------------------------------------- schedules that cannot be saved
 
 
-def test_a_lambda_schedule_must_be_passed_again(make_model, tmp_path):
+def test_a_lambda_schedule_must_be_passed_again(make_model, tmp_path, algorithm):
     model = make_model(learning_rate=lambda progress: 0.01 * progress).learn(20)
     with pytest.warns(UserWarning, match="learning_rate was not saved"):
         model.save(tmp_path / "model")
-    loaded = GoGePo.load(tmp_path / "model", env=Seeded())
+    loaded = algorithm.load(tmp_path / "model", env=Seeded())
     assert np.array_equal(predict(loaded), predict(model))
     with pytest.raises(ValueError, match="pass learning_rate= to load"):
         loaded.learn(10)
-    loaded = GoGePo.load(tmp_path / "model", env=Seeded(), learning_rate=0.5)
+    loaded = algorithm.load(tmp_path / "model", env=Seeded(), learning_rate=0.5)
     assert loaded.learn(10).learning_rate == 0.5
-
-
-def test_a_lambda_schedule_of_the_evaluator_must_be_passed_again(make_model, tmp_path):
-    model = make_model(evaluator_learning_rate=lambda progress: 0.01)
-    with pytest.warns(UserWarning, match="evaluator_learning_rate was not saved"):
-        model.save(tmp_path / "model")
-    with pytest.raises(ValueError, match="pass evaluator_learning_rate= to load"):
-        GoGePo.load(tmp_path / "model", env=Seeded()).learn(10)
 
 
 # ---------------------------------------------------------------- files of something else, damaged files
 
 
-def test_zip_of_another_algorithm(tmp_path):
+def test_zip_of_another_algorithm(tmp_path, algorithm):
     PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save(tmp_path / "ppo")
-    with pytest.raises(ValueError, match="ppo' was saved by another algorithm, not by GoGePo"):
-        GoGePo.load(tmp_path / "ppo")
+    with pytest.raises(ValueError, match=f"ppo' was saved by another algorithm, not by {algorithm.__name__}"):
+        algorithm.load(tmp_path / "ppo")
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 100, 2000, -1])
-def test_truncated_zips(n_bytes, saved, tmp_path):
+def test_truncated_zips(n_bytes, saved, tmp_path, algorithm):
     content = saved[1].read_bytes()
     (tmp_path / "cut.zip").write_bytes(content[:n_bytes])
     with pytest.raises(ValueError, match=r"cut(\.zip)?' is not a complete zip file"):
-        GoGePo.load(tmp_path / "cut")
+        algorithm.load(tmp_path / "cut")
 
 
-def test_missing_file(tmp_path):
+def test_missing_file(tmp_path, algorithm):
     with pytest.raises(FileNotFoundError):
-        GoGePo.load(tmp_path / "nothing")
+        algorithm.load(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("missing", ["policy.pth", "policy.evaluator_optimizer.pth", "data"])
-def test_missing_entries(missing, saved):
-    _, path = saved
+@pytest.mark.parametrize("missing", ["policy.pth", "policy.optimizer.pth", "data"])
+def test_missing_entries(missing, saved, algorithm):
+    model, path = saved
+    missing = missing.replace("optimizer", model.policy.optimizer_names[-1])
     with zipfile.ZipFile(path) as file:
         contents = {name: file.read(name) for name in file.namelist() if name != missing}
     with zipfile.ZipFile(path, "w") as file:
         for name, content in contents.items():
             file.writestr(name, content)
     with pytest.raises(ValueError, match=r"model\.zip'"):
-        GoGePo.load(path)
+        algorithm.load(path)
 
 
 @pytest.mark.parametrize("name", ["policy_class", "policy_kwargs", "observation_space", "action_space"])
-def test_missing_settings(name, saved):
+def test_missing_settings(name, saved, algorithm):
     rewrite(saved[1], data=lambda data: {key: value for key, value in data.items() if key != name})
     with pytest.raises(ValueError, match=f"{name}|do not fit its settings"):
-        GoGePo.load(saved[1])
+        algorithm.load(saved[1])
 
 
-def test_networks_that_do_not_fit_the_settings(saved):
+def test_networks_that_do_not_fit_the_settings(saved, algorithm):
     rewrite(saved[1], data=lambda data: {**data, "policy_kwargs": {**data["policy_kwargs"], "net_arch": [5]}})
     with pytest.raises(ValueError, match=r"the networks in '.*model\.zip' do not fit its settings"):
-        GoGePo.load(saved[1])
+        algorithm.load(saved[1])
 
 
-def test_other_policy_kwargs_are_refused(saved):
+def test_other_policy_kwargs_are_refused(saved, algorithm):
     with pytest.raises(ValueError, match="policy_kwargs must equal the saved"):
-        GoGePo.load(saved[1], policy_kwargs=dict(net_arch=[5]))
+        algorithm.load(saved[1], policy_kwargs=dict(net_arch=[5]))
 
 
 @pytest.mark.parametrize(
@@ -525,6 +554,6 @@ def test_other_policy_kwargs_are_refused(saved):
     ],
     ids=["observations", "kind of action", "bounds"],
 )
-def test_env_with_other_spaces(env, message, saved):
+def test_env_with_other_spaces(env, message, saved, algorithm):
     with pytest.raises(ValueError, match=message):
-        GoGePo.load(saved[1], env=env)
+        algorithm.load(saved[1], env=env)

@@ -1,0 +1,194 @@
+"""GeneratorAlgorithm: what the algorithms that generate policy weights from commands share (GoGePo, UDRLPG).
+
+One iteration: choose commands, generate policies, add noise to their weights, run one episode of each, store
+(policy weights, command, return). A subclass brings its policy class, its buffer and
+:meth:`~sb3_gogepo.common.command_algorithm.CommandAlgorithm.train`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_gogepo.common.checks import check_choice, check_number, check_range
+from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy
+from sb3_gogepo.common.rollout import Episode, run_episodes
+
+
+class Candidates(NamedTuple):
+    """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds."""
+
+    commands: np.ndarray
+    policy_weights: th.Tensor
+    seeds: list[int]
+
+
+class GeneratorAlgorithm(CommandAlgorithm):
+    """Base class of the algorithms that generate policy weights from commands.
+
+    Parameters that are not listed here are those of
+    :class:`~sb3_gogepo.common.command_algorithm.CommandAlgorithm`.
+
+    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
+    :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
+    :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
+    :param first_command: command of the very first candidates, in return units.
+    :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
+    :param command_increment_std: ... plus that many units of the scaled returns (standard deviations of the buffer's).
+    :param return_range: (lowest, highest) return, to scale by instead of by the returns in the buffer (None).
+    :raises ValueError: naming the argument, for any value outside its range.
+    """
+
+    policy: GeneratorPolicy
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] | GymEnv,
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule,
+        buffer_size: int,
+        batch_size: int,
+        train_freq: int | tuple[int, str],
+        weight_noise_std: float,
+        final_weight_noise_std: float | None,
+        weight_noise_scaling: str,
+        first_command: float,
+        command_increment: float,
+        command_increment_std: float,
+        return_range: tuple[float, float] | None,
+        n_candidates: int | None,
+        alive_bonus_offset: float,
+        normalize_observations: bool,
+        stats_window_size: int,
+        tensorboard_log: str | None,
+        policy_kwargs: dict[str, Any] | None,
+        verbose: int,
+        seed: int | None,
+        device: th.device | str,
+    ) -> None:
+        check_number("weight_noise_std", weight_noise_std, minimum=0)
+        if final_weight_noise_std is not None:
+            check_number("final_weight_noise_std", final_weight_noise_std, minimum=0)
+        check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
+        check_number("first_command", first_command)
+        check_number("command_increment", command_increment)
+        check_number("command_increment_std", command_increment_std)
+        if return_range is not None:
+            check_range("return_range", return_range)
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            batch_size=batch_size,
+            train_freq=train_freq,
+            n_candidates=n_candidates,
+            alive_bonus_offset=alive_bonus_offset,
+            normalize_observations=normalize_observations,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+        )
+        self.weight_noise_std = weight_noise_std
+        self.final_weight_noise_std = final_weight_noise_std
+        self.weight_noise_scaling = weight_noise_scaling
+        self.first_command = first_command
+        self.command_increment = command_increment
+        self.command_increment_std = command_increment_std
+        self.return_range = return_range
+
+    def next_commands(self, n_candidates: int) -> np.ndarray:
+        """(n_candidates,) commands to try next, in return units: a bit more than the best return so far, for all."""
+        if self.best_return is None:
+            return np.full(n_candidates, self.first_command)
+        increment = self.command_increment + self.command_increment_std * self._return_scale()
+        return np.full(n_candidates, self.best_return + increment)
+
+    def _return_scale(self) -> float:
+        """Return units that the networks see as 1."""
+        return float(self.policy.command_scaler.scale)
+
+    def propose_candidates(self) -> Candidates:
+        """Generate the next policies and add exploration noise.
+
+        A candidate's noise and reset seed derive from the run's seed and its number alone.
+        """
+        n_candidates = self.n_candidates or self.n_envs
+        commands = self.next_commands(n_candidates)
+        policy_weights = self.policy.generate_weights(commands).cpu()
+        noise_std, seeds = self._noise_std(), []
+        for i in range(n_candidates):
+            rng = self._candidate_rng(i)
+            noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
+            policy_weights[i] += noise_std * th.from_numpy(noise)
+            seeds.append(int(rng.integers(2**31)))
+        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds)
+
+    @property
+    def current_weight_noise_std(self) -> float:
+        """``weight_noise_std`` on its linear way to ``final_weight_noise_std``."""
+        start, end = self.weight_noise_std, self.final_weight_noise_std
+        return start if end is None else end + (start - end) * self._current_progress_remaining
+
+    def _noise_std(self) -> th.Tensor:
+        """(n_weights,) standard deviation of each weight's exploration noise."""
+        std = self.current_weight_noise_std
+        if self.weight_noise_scaling == "none":
+            return th.full((self.policy.layout.n_weights,), std)
+        return std / self.policy.layout.fan_in().sqrt()
+
+    def collect_episodes(self, candidates: Candidates, callback: BaseCallback) -> list[Episode] | None:
+        """One episode of each candidate; None if the callback stopped the training."""
+        assert self.env is not None
+        callback.on_rollout_start()
+        episodes = run_episodes(
+            self.env,
+            self.policy.layout,
+            candidates.policy_weights,
+            self.policy.activation,
+            self.policy.action_map,
+            self.policy.normalizer.frozen(),
+            candidates.seeds,
+            on_step=self._step_counter(candidates, callback),
+            keep_observations=self._updates_statistics,
+        )
+        callback.on_rollout_end()
+        return episodes
+
+    def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
+        """Put the policy that acted into the buffer."""
+        self.replay_buffer.add(candidates.policy_weights[index], candidates.commands[index], episode_return)
+
+    def _log_candidates(self, candidates: Candidates) -> None:
+        super()._log_candidates(candidates)
+        self.logger.record("train/weight_noise_std", self.current_weight_noise_std)
+
+    def generate_policy(self, command: float) -> GeneratedPolicy:
+        """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
+        policy = self.policy.generate_policy(command)
+        self._warn_if_out_of_range([command])
+        return policy
+
+    def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
+        """One episode for each of (n_commands,) commands and each seed, by the noise-free policies; command-major."""
+        episodes = run_episodes(
+            env,
+            self.policy.layout,
+            self.policy.generate_weights(commands).cpu().repeat_interleave(len(seeds), dim=0),
+            self.policy.activation,
+            self.policy.action_map,
+            self.policy.normalizer.frozen(),
+            seeds * len(commands),
+        )
+        assert episodes is not None
+        return episodes

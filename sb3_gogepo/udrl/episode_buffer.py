@@ -1,0 +1,159 @@
+"""EpisodeBuffer: the episodes of the highest return, and batches of (observation, command, action) from them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+
+
+class EpisodeBufferSamples(NamedTuple):
+    """A batch of steps.
+
+    observations (batch_size, n_obs), raw; actions (batch_size, n_actions); rewards, returns_to_go and horizons
+    (batch_size,): what the step got, what it and all later ones of its episode got, and how many steps these are.
+    """
+
+    observations: th.Tensor
+    actions: th.Tensor
+    rewards: th.Tensor
+    returns_to_go: th.Tensor
+    horizons: th.Tensor
+
+
+class StoredEpisode(NamedTuple):
+    """observations (length, n_obs), actions (length, n_actions), rewards (length,) and their sum."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    episode_return: float
+
+
+class EpisodeBuffer:
+    """The ``buffer_size`` episodes of the highest return, the lowest first; of equal returns, the newest stay.
+
+    :param n_obs: size of an observation.
+    :param n_actions: size of an action as it is stored.
+    :raises ValueError: for a ``buffer_size`` below 1.
+    """
+
+    def __init__(
+        self, buffer_size: int, n_obs: int, n_actions: int, seed: int | None = None, device: th.device | str = "cpu"
+    ) -> None:
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
+        self.buffer_size = int(buffer_size)
+        self.n_obs, self.n_actions = n_obs, n_actions
+        self.device = th.device(device)
+        self.rng = np.random.default_rng(seed)
+        self._episodes: list[StoredEpisode] = []
+        self._steps: EpisodeBufferSamples | None = None  # of all episodes, one after the other; None: to be made anew
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    @property
+    def stored_returns(self) -> np.ndarray:
+        """(n_stored,) returns, the lowest first."""
+        return np.array([episode.episode_return for episode in self._episodes])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n_stored,) lengths in env steps, of the lowest return first."""
+        return np.array([len(episode.rewards) for episode in self._episodes], dtype=np.int64)
+
+    @property
+    def stored_rewards(self) -> np.ndarray:
+        """(n_steps,) rewards of all steps."""
+        return np.concatenate([episode.rewards for episode in self._episodes])
+
+    def add(self, observations: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> None:
+        """Store one episode, unless ``buffer_size`` better ones are there.
+
+        :raises ValueError: if something is not finite; the buffer is unchanged then.
+        """
+        if not all(np.isfinite(part).all() for part in (observations, actions, rewards)):
+            raise ValueError("only finite episodes can be stored")
+        episode = StoredEpisode(
+            observations=np.asarray(observations, dtype=np.float32),
+            actions=np.asarray(actions, dtype=np.float32),
+            rewards=np.asarray(rewards, dtype=np.float32),
+            episode_return=float(np.sum(rewards, dtype=np.float64)),
+        )
+        place = int(np.searchsorted(self.stored_returns, episode.episode_return, side="right"))
+        self._episodes.insert(place, episode)
+        del self._episodes[: max(len(self) - self.buffer_size, 0)]
+        self._steps = None
+
+    def best(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns and lengths of the ``n`` best episodes, or of all if there are fewer."""
+        return self.stored_returns[-n:], self.lengths[-n:]
+
+    def _all_steps(self) -> EpisodeBufferSamples:
+        if self._steps is None:
+            episodes = self._episodes
+            returns_to_go = [np.cumsum(episode.rewards[::-1], dtype=np.float64)[::-1] for episode in episodes]
+            parts = (
+                [episode.observations for episode in episodes],
+                [episode.actions for episode in episodes],
+                [episode.rewards for episode in episodes],
+                returns_to_go,
+                [np.arange(len(episode.rewards), 0, -1) for episode in episodes],
+            )
+            self._steps = EpisodeBufferSamples(
+                *(th.as_tensor(np.concatenate(part), dtype=th.float32, device=self.device) for part in parts)
+            )
+        return self._steps
+
+    def sample(self, batch_size: int) -> EpisodeBufferSamples:
+        """Steps drawn with replacement: an episode uniformly, then one of its steps; each segment runs to the end."""
+        if not len(self):
+            raise ValueError("cannot sample from an empty EpisodeBuffer")
+        lengths = self.lengths
+        starts = np.cumsum(lengths) - lengths
+        episode = self.rng.integers(len(self), size=batch_size)
+        step = th.from_numpy(starts[episode] + self.rng.integers(lengths[episode])).to(self.device)
+        return EpisodeBufferSamples(*(part[step] for part in self._all_steps()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Contents, the lowest return first, and the random generator's state; tensors and plain values only."""
+        episodes = self._episodes
+
+        def join(parts: list[np.ndarray], width: int | None) -> th.Tensor:
+            empty = np.zeros((0,) if width is None else (0, width), dtype=np.float32)
+            return th.from_numpy(np.concatenate([empty, *parts]))
+
+        return {
+            "observations": join([episode.observations for episode in episodes], self.n_obs),
+            "actions": join([episode.actions for episode in episodes], self.n_actions),
+            "rewards": join([episode.rewards for episode in episodes], None),
+            "lengths": th.from_numpy(self.lengths),
+            "returns": th.from_numpy(self.stored_returns),
+            "rng": json.dumps(self.rng.bit_generator.state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave; of more episodes than fit, the best.
+
+        :raises ValueError: if sizes do not fit, or something is missing or not finite.
+        """
+        names = ("observations", "actions", "rewards")
+        for name, width in (("observations", self.n_obs), ("actions", self.n_actions)):
+            if state[name].ndim != 2 or state[name].shape[1] != width:
+                raise ValueError(f"the saved {name} must have {width} numbers, got shape {tuple(state[name].shape)}")
+        lengths = state["lengths"].tolist()
+        if any(len(state[name]) != sum(lengths) for name in names) or len(state["returns"]) != len(lengths):
+            raise ValueError("the saved observations, actions, rewards and returns must be equally many")
+        if not all(bool(th.isfinite(state[name]).all()) for name in (*names, "returns")):
+            raise ValueError("the saved episodes must be finite")
+        parts = [[part.numpy().copy() for part in th.split(state[name], lengths)] for name in names]
+        episodes = [
+            StoredEpisode(observations, actions, rewards, float(value))
+            for observations, actions, rewards, value in zip(*parts, state["returns"].tolist(), strict=True)
+        ]
+        self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
+        self._episodes = episodes[max(len(episodes) - self.buffer_size, 0) :]
+        self._steps = None

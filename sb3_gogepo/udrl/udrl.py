@@ -1,0 +1,268 @@
+"""UDRL: upside-down reinforcement learning.
+
+Paper: Srivastava, Shyam, Mutz, Jaskowski, Schmidhuber, "Training Agents using Upside-Down Reinforcement Learning", 2019,
+https://arxiv.org/abs/1912.02877 (version 1). There is no code by its authors that we know of.
+
+Differences from the paper:
+
+- Returns and horizons are divided by the largest ones in the buffer; ``return_scale`` and ``horizon_scale`` are the
+  paper's fixed factors.
+- Observations are normalized by running statistics.
+- Actions of a Box: independent Gaussians whose standard deviations depend on the state and are clamped. The paper's
+  tasks are discrete.
+- The horizon of a segment counts its steps, so the last step has 1, the smallest horizon ever commanded, rather than 0.
+- ``predict`` knows no rewards, so a learned reward model stands in for them there. Training and ``evaluate_commands``
+  use the true ones.
+- Acting without exploration takes the mean or the most likely action, as SB3's ``deterministic=True``; the paper samples.
+- The evaluation command is not capped at an env's highest return.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_gogepo.common.checks import check_number
+from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+from sb3_gogepo.common.losses import likelihood_loss
+from sb3_gogepo.common.rollout import Episode, run_actors
+from sb3_gogepo.udrl.acting import CommandActors
+from sb3_gogepo.udrl.episode_buffer import EpisodeBuffer
+from sb3_gogepo.udrl.policies import UDRLPolicy
+
+
+class CommandedEpisodes(NamedTuple):
+    """Episodes about to begin: desired returns and horizons (n_candidates,), random generators, reset seeds."""
+
+    commands: np.ndarray
+    horizons: np.ndarray
+    rngs: list[np.random.Generator]
+    seeds: list[int]
+
+
+class UDRL(CommandAlgorithm):
+    """Learn to act on commands (desired return, desired horizon) by imitating what the best episodes did.
+
+    ``UDRL("LunarLander-v3")`` and ``UDRL("MlpPolicy", env)`` are both fine. See
+    :class:`~sb3_gogepo.common.command_algorithm.CommandAlgorithm` for the parameters that are not listed here and
+    :class:`~sb3_gogepo.udrl.policies.UDRLPolicy` for ``policy_kwargs``.
+
+    :param buffer_size: episodes kept: those of the highest return (the paper: replay_size).
+    :param batch_size: steps a gradient step sees.
+    :param last_few: exploratory commands come from that many best episodes.
+    :param gradient_steps: gradient steps a training round (the paper: n_updates_per_iter).
+    :param n_candidates: episodes between two trainings (the paper: n_episodes_per_iter).
+    :param n_warm_up_episodes: episodes of random actions before the first training.
+    :param return_scale: desired returns are multiplied by it; None: by 1 / the largest absolute return in the buffer.
+    :param horizon_scale: the same for desired horizons, in env steps.
+    """
+
+    policy: UDRLPolicy
+    replay_buffer: EpisodeBuffer
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": UDRLPolicy}
+
+    def __init__(
+        self,
+        policy: str | type[UDRLPolicy] | GymEnv = "MlpPolicy",
+        env: GymEnv | str | None = None,
+        learning_rate: float | Schedule = 1e-3,
+        buffer_size: int = 500,
+        batch_size: int = 256,
+        last_few: int = 50,
+        train_freq: int | tuple[int, str] = (15, "episode"),
+        gradient_steps: int = 100,
+        n_warm_up_episodes: int = 50,
+        return_scale: float | None = None,
+        horizon_scale: float | None = None,
+        n_candidates: int | None = 15,
+        alive_bonus_offset: float = 0.0,
+        normalize_observations: bool = True,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        check_number("last_few", last_few, minimum=1, integer=True)
+        check_number("gradient_steps", gradient_steps, minimum=0, integer=True)
+        check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=1, integer=True)
+        for name, scale in (("return_scale", return_scale), ("horizon_scale", horizon_scale)):
+            if scale is not None:
+                check_number(name, scale, minimum=0, exclusive=True)
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            batch_size=batch_size,
+            train_freq=train_freq,
+            n_candidates=n_candidates,
+            alive_bonus_offset=alive_bonus_offset,
+            normalize_observations=normalize_observations,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+        )
+        self.last_few = last_few
+        self.gradient_steps = gradient_steps
+        self.n_warm_up_episodes = n_warm_up_episodes
+        self.return_scale = return_scale
+        self.horizon_scale = horizon_scale
+        if _init_setup_model:
+            self._require_env()
+            self._setup_model()
+
+    def _make_replay_buffer(self) -> EpisodeBuffer:
+        action_map = self.policy.action_map
+        return EpisodeBuffer(
+            buffer_size=self.buffer_size,
+            n_obs=self.policy.normalizer.mean.shape[0],
+            n_actions=1 if action_map.is_discrete else action_map.n_outputs,
+            seed=self.run_seed,
+            device=self.device,
+        )
+
+    # ------------------------------------------------------------------ commands
+
+    def propose_candidates(self) -> CommandedEpisodes:
+        """Exploratory commands: the mean length of the ``last_few`` best episodes, a return from [mean, mean + std]."""
+        n_candidates = self.n_candidates or self.n_envs
+        rngs = [self._candidate_rng(i) for i in range(n_candidates)]
+        seeds = [int(rng.integers(2**31)) for rng in rngs]
+        returns, lengths = self.replay_buffer.best(self.last_few)
+        is_random = np.array([self._candidate_num + i < self.n_warm_up_episodes for i in range(n_candidates)])
+        if not len(returns):
+            is_random[:] = True
+        commands, horizons = np.full(n_candidates, np.nan), np.full(n_candidates, np.nan)
+        for i in np.flatnonzero(~is_random):
+            commands[i] = returns.mean() + returns.std() * rngs[i].random()
+            horizons[i] = lengths.mean()
+        return CommandedEpisodes(commands=commands, horizons=horizons, rngs=rngs, seeds=seeds)
+
+    def _log_candidates(self, candidates: CommandedEpisodes) -> None:
+        if np.isfinite(candidates.commands[-1]):  # not while warming up
+            super()._log_candidates(candidates)
+            self.logger.record("train/horizon", float(candidates.horizons[-1]))
+
+    @property
+    def horizon(self) -> float:
+        """The number of env steps in which ``predict`` wants the return ``command``: follows the best episodes as it does."""
+        return self.policy.horizon
+
+    @horizon.setter
+    def horizon(self, value: float | None) -> None:
+        if value is None:
+            self.command = None
+        else:
+            self.policy.horizon = value
+            self._follows_best = False
+
+    def _command_the_best(self) -> None:
+        """The lower end of the exploratory commands."""
+        returns, lengths = self.replay_buffer.best(self.last_few)
+        if len(returns):
+            self.policy.command = float(returns.mean())
+            self.policy.horizon = max(float(lengths.mean()), 1.0)
+
+    # ------------------------------------------------------------------ episodes
+
+    def collect_episodes(self, candidates: CommandedEpisodes, callback: BaseCallback) -> list[Episode] | None:
+        """One episode of each command, with sampled actions; None if the callback stopped the training."""
+        assert self.env is not None
+        callback.on_rollout_start()
+        episodes = run_actors(
+            self.env,
+            CommandActors(
+                self.policy,
+                np.stack([candidates.commands, candidates.horizons], axis=1),
+                candidates.rngs,
+                n_envs=self.env.num_envs,
+                reward_offset=self.alive_bonus_offset,
+            ),
+            candidates.seeds,
+            on_step=self._step_counter(candidates, callback),
+            keep_observations=True,
+            keep_actions=True,
+        )
+        callback.on_rollout_end()
+        return episodes
+
+    def store_episode(self, candidates: CommandedEpisodes, index: int, episode: Episode, episode_return: float) -> None:
+        """Put the episode into the buffer, if it is good enough."""
+        assert episode.observations is not None
+        assert episode.actions is not None
+        assert episode.rewards is not None
+        self.replay_buffer.add(
+            episode.observations, self.policy.from_env(episode.actions), episode.rewards + self.alive_bonus_offset
+        )
+
+    def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
+        """One episode for each of (n_commands,) returns and each seed, within ``horizon``; command-major.
+
+        Actions are the means or the most likely ones. The true rewards are taken from the desired return.
+        """
+        returns = np.repeat(commands, len(seeds))
+        episodes = run_actors(
+            env,
+            CommandActors(
+                self.policy,
+                np.stack([returns, np.full(len(returns), self.horizon)], axis=1),
+                None,
+                n_envs=env.num_envs,
+                reward_offset=self.alive_bonus_offset,
+            ),
+            seeds * len(commands),
+        )
+        assert episodes is not None
+        return episodes
+
+    # ------------------------------------------------------------------ training
+
+    def train(self, n_rounds: int) -> None:
+        """``n_rounds`` times ``gradient_steps`` steps of maximum likelihood; none while warming up."""
+        if self._candidate_num < self.n_warm_up_episodes:
+            return
+        self._update_scalers()
+        learning_rate = self.lr_schedule(self._current_progress_remaining)
+        update_learning_rate(self.policy.optimizer, learning_rate)
+        losses = [self.train_behavior() for _ in range(n_rounds * self.gradient_steps)]
+        self._n_updates += n_rounds
+        self.logger.record("train/learning_rate", learning_rate)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        if losses:
+            behavior_loss, reward_loss = th.tensor(losses).mean(dim=0).tolist()
+            self.logger.record("train/behavior_loss", behavior_loss)
+            self.logger.record("train/reward_loss", reward_loss)
+
+    def _update_scalers(self) -> None:
+        buffer, policy = self.replay_buffer, self.policy
+        largest = max(float(np.abs(buffer.stored_returns).max()), 1e-6)
+        policy.return_scaler.set(offset=0.0, scale=largest if self.return_scale is None else 1 / self.return_scale)
+        policy.horizon_scaler.set(
+            offset=0.0, scale=buffer.lengths.max() if self.horizon_scale is None else 1 / self.horizon_scale
+        )
+        policy.reward_scaler.fit(buffer.stored_rewards)
+
+    def train_behavior(self) -> tuple[float, float]:
+        """One gradient step on -log p(a | s, return to go, horizon), and on the reward model; returns both losses."""
+        samples = self.replay_buffer.sample(self.batch_size)
+        outputs = self.policy.distribution(samples.observations, samples.returns_to_go, samples.horizons)
+        behavior_loss = likelihood_loss(outputs.means, outputs.log_stds, samples.actions)
+        predicted = self.policy.predict_rewards(samples.observations, samples.actions)
+        reward_loss = th.nn.functional.mse_loss(predicted, self.policy.reward_scaler(samples.rewards))
+        self.policy.optimizer.zero_grad()
+        (behavior_loss + reward_loss).backward()
+        self.policy.optimizer.step()
+        return behavior_loss.item(), reward_loss.item()

@@ -1,0 +1,243 @@
+"""What the algorithms that generate policies share."""
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from sb3_gogepo import UDRLPG, GeneratedPolicy, GoGePo
+from tests.helpers import OBSERVATIONS, record_logs
+from tests.toy_envs import ConstantObs, Spaces
+
+GENERATORS = [GoGePo, UDRLPG]
+
+
+@pytest.fixture(params=GENERATORS, ids=lambda algorithm: algorithm.__name__)
+def algorithm(request):
+    return request.param
+
+
+@pytest.mark.parametrize("net_arch", [[], [5], [7, 3, 6]], ids=str)
+@pytest.mark.parametrize("average_tile_biases", [False, True])
+def test_any_policy_shape_learns(net_arch, average_tile_biases, make_model, tiny):
+    policy_kwargs = {
+        **tiny["policy_kwargs"],
+        "net_arch": net_arch,
+        "average_tile_biases": average_tile_biases,
+        "activation_fn": th.nn.ReLU,
+    }
+    model = make_model(policy_kwargs=policy_kwargs).learn(10)
+    assert model.predict(OBSERVATIONS)[0].shape == (3, 1)
+
+
+def test_buffer_holds_what_the_candidates_did(make_model, tiny):
+    """Return and noisy policy belong together: acting again with the stored weights earns the stored return."""
+    model = make_model(
+        ConstantObs(), normalize_observations=False, policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[])
+    ).learn(15)
+    buffer = model.replay_buffer
+    for weights, episode_return in zip(buffer.policy_weights[: len(buffer)], buffer.stored_returns, strict=True):
+        assert episode_return == pytest.approx(3 * np.tanh(float(weights.sum())), abs=1e-5)
+
+
+def test_noise_follows_the_fan_in(make_model, tiny):
+    kwargs = dict(policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[100]), n_candidates=200, weight_noise_std=0.5)
+    for scaling, expected in [("fan_in", [0.5 / 2**0.5, 0.5 / 100**0.5]), ("none", [0.5, 0.5])]:
+        model = make_model(weight_noise_scaling=scaling, **kwargs)
+        candidates = model.propose_candidates()
+        noise = candidates.policy_weights - model.policy.generate_weights(candidates.commands)
+        stds = [layer.weight.std().item() for layer in model.policy.layout.split(noise)]
+        np.testing.assert_allclose(stds, expected, rtol=0.05)
+        assert len(set(candidates.seeds)) == 200
+
+
+def test_every_candidate_has_its_own_noise_and_seed(make_model):
+    """Within an iteration and between iterations."""
+    model = make_model(n_candidates=3, weight_noise_std=1.0)
+    noise, seeds = [], []
+    for _ in range(2):
+        candidates = model.propose_candidates()
+        noise += list(candidates.policy_weights - model.policy.generate_weights(candidates.commands))
+        seeds += candidates.seeds
+        model.learn(1, reset_num_timesteps=False)
+    assert len(set(seeds)) == 6
+    assert all(not th.allclose(noise[i], noise[j]) for i in range(6) for j in range(i))
+
+
+def test_noise_falls_during_the_training(make_model):
+    model = make_model(ConstantObs(length=5), weight_noise_std=2.0, final_weight_noise_std=1.0)
+    recorder = record_logs(model)
+    model.learn(20, log_interval=1)
+    logged = [values["train/weight_noise_std"] for _, values in recorder.entries]
+    np.testing.assert_allclose(logged, [2.0, 1.75, 1.5, 1.25])  # what the episode was made with
+
+
+def test_a_command_out_of_range_is_warned_about_once(make_model):
+    model = make_model().learn(30)
+    low, high = model.replay_buffer.stored_returns.min(), model.replay_buffer.stored_returns.max()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.command = high
+        model.generate_policy(low)
+        model.evaluate_commands([low, high], n_eval_episodes=1)
+    with pytest.warns(
+        UserWarning, match=f"command {high + 1:g} lies outside the returns seen in training, {low:g} to {high:g}"
+    ):
+        model.command = high + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.generate_policy(high + 2)
+
+
+def test_without_noise_candidates_are_the_generated_policies(make_model):
+    model = make_model(weight_noise_std=0.0, n_candidates=2)
+    candidates = model.propose_candidates()
+    assert th.equal(candidates.policy_weights, model.policy.generate_weights(candidates.commands))
+
+
+def test_predict_uses_the_best_command_until_one_is_set(make_model):
+    model = make_model().learn(30)
+    assert model.command == model.best_return
+    model.command = -3.0
+    assert model.learn(10, reset_num_timesteps=False).command == -3.0
+    model.command = None
+    assert model.command == model.best_return
+
+
+def test_predict_follows_command_and_training(make_model):
+    model = make_model(ConstantObs()).learn(30)
+    before = model.predict(np.ones(1, np.float32))[0]
+    model.command = model.command + 10
+    assert model.predict(np.ones(1, np.float32))[0] != before
+    model.command = None
+    assert model.predict(np.ones(1, np.float32))[0] == before
+    model.learn(30, reset_num_timesteps=False)
+    assert model.predict(np.ones(1, np.float32))[0] != before
+
+
+def test_predict_normalizes_observations(make_model, tiny):
+    """By hand: scaled command, generated weights, normalized observation."""
+    model = make_model(policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[])).learn(30)
+    (weight, bias), *_ = model.policy.layout.split(model.policy.generate_weights([model.command]))
+    normalizer = model.policy.normalizer
+    normalized = (OBSERVATIONS - normalizer.mean.numpy()) / normalizer.var.sqrt().numpy()
+    expected = np.tanh(normalized @ weight[0].numpy().T + bias[0].numpy())
+    np.testing.assert_allclose(model.predict(OBSERVATIONS)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+ASYMMETRIC = spaces.Box(np.array([-1.0, 0.1, 10.0], np.float32), np.array([3.0, 0.7, 1000.0], np.float32))
+
+
+@pytest.mark.parametrize("action_space", [ASYMMETRIC, spaces.Discrete(3, start=2)], ids=["asymmetric Box", "Discrete"])
+def test_rollouts_act_as_predict(action_space, make_model):
+    """With noise off, the actions an episode took are those predicted for its observations."""
+
+    class Recording(Spaces):
+        def reset(self, **kwargs):
+            self.last, info = super().reset(**kwargs)
+            return self.last, info
+
+        def step(self, action):
+            self.last, *rest = super().step(action)
+            return self.last, *rest
+
+    env = Recording(spaces.Box(-3, 3, (2,), np.float32), action_space, length=10)
+    model = make_model(env).learn(40)
+    env.reset(seed=0)
+    expected = []
+    for _ in range(10):
+        expected.append(model.predict(env.last)[0])
+        env.step(expected[-1])
+    env.actions.clear()
+    model.evaluate_commands([model.command], n_eval_episodes=1, env=env, seed=0)
+    np.testing.assert_allclose(env.actions, expected, rtol=1e-4, atol=1e-5)
+    assert all(action_space.contains(action) for action in env.actions)
+
+
+def saturate(model):
+    """Make the generated policies act at their bounds."""
+    with th.no_grad():
+        for parameter in model.policy.generator.parameters():
+            parameter.mul_(50)
+    model.policy.forget_acting_weights()
+
+
+def test_predicted_actions_stay_within_the_bounds(make_model):
+    rng = np.random.default_rng(0)
+    low = rng.normal(scale=10, size=100).astype(np.float32)
+    action_space = spaces.Box(low, low + rng.exponential(size=100).astype(np.float32))
+    model = make_model(Spaces(spaces.Box(-1, 1, (2,)), action_space))
+    saturate(model)
+    for policy in (model, model.generate_policy(100.0)):
+        actions = policy.predict(OBSERVATIONS)[0]
+        assert np.isclose(actions, action_space.low).any()
+        assert np.isclose(actions, action_space.high).any()
+        assert all(action_space.contains(action) for action in actions)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "MountainCarContinuous-v0"])
+def test_generated_policy_acts_as_the_model_does(env_id, tiny, tmp_path, algorithm):
+    model = algorithm(env_id, **tiny).learn(20)
+    observations = np.array([model.observation_space.sample() for _ in range(20)])
+    policy = model.generate_policy(17.0)
+    assert isinstance(policy, GeneratedPolicy)
+    assert policy.command == 17.0
+    model.command = 17.0
+    np.testing.assert_allclose(policy.predict(observations)[0], model.predict(observations)[0], rtol=1e-4, atol=1e-5)
+
+    policy.save(tmp_path / "policy")
+    loaded = GeneratedPolicy.load(tmp_path / "policy")
+    assert loaded.command == 17.0
+    assert np.array_equal(loaded.predict(observations)[0], policy.predict(observations)[0])
+    one, two = (evaluate_policy(actor, tiny_env(env_id), n_eval_episodes=2, warn=False) for actor in (policy, loaded))
+    assert one == two
+
+
+def tiny_env(env_id):
+    env = gym.make(env_id, max_episode_steps=20)
+    env.reset(seed=3)
+    return env
+
+
+def test_generated_policy_does_not_follow_the_model(make_model):
+    model = make_model().learn(20)
+    policy = model.generate_policy(1.0)
+    before = policy.predict(OBSERVATIONS)[0]
+    model.learn(40, reset_num_timesteps=False)
+    assert np.array_equal(policy.predict(OBSERVATIONS)[0], before)
+    assert not np.array_equal(model.generate_policy(1.0).predict(OBSERVATIONS)[0], before)
+
+
+@pytest.mark.parametrize("n_steps", [0, 20], ids=["before", "after training"])
+def test_generated_policy_can_be_exported(n_steps, make_model):
+    model = make_model()
+    if n_steps:
+        model.learn(n_steps)
+    policy = model.generate_policy(1.0)
+    observations = th.as_tensor(OBSERVATIONS)
+    exported = th.export.export(policy, (observations,), dynamic_shapes=({0: th.export.Dim.DYNAMIC},)).module()
+    other = th.cat([observations, 0.3 * observations])
+    th.testing.assert_close(exported(other), policy(other))
+
+
+def test_evaluate_commands_by_hand(make_model):
+    model = make_model(make_vec_env(ConstantObs, 2)).learn(18)
+    sweep = model.evaluate_commands([-1.0, 0.5, 2.0], n_eval_episodes=3)
+    expected = [3 * model.generate_policy(command).predict(np.ones(1, np.float32))[0][0] for command in (-1.0, 0.5, 2.0)]
+    np.testing.assert_allclose(sweep.mean_returns, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sweep.std_returns, 0, atol=1e-6)
+    assert sweep.commands.tolist() == [-1.0, 0.5, 2.0]
+    assert sweep.mean_lengths.tolist() == [3, 3, 3]
+
+
+def test_evaluate_policy_on_the_model(make_model):
+    model = make_model(ConstantObs()).learn(9)
+    mean, std = evaluate_policy(model, Monitor(ConstantObs()), n_eval_episodes=3)
+    assert mean == pytest.approx(3 * model.predict(np.ones(1, np.float32))[0][0], abs=1e-5)
+    assert std == pytest.approx(0, abs=1e-6)
