@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from sb3_gogepo.common.command_algorithm import CommandSweep
+from sb3_gogepo.common.command_sweep import CommandSweep
 
 
 def plot_learning_curve(ax: Axes, timesteps: np.ndarray, returns: np.ndarray, title: str = "") -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch as th
@@ -22,7 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import (
@@ -32,21 +32,13 @@ from sb3_gogepo.common.checks import (
     check_schedule,
     check_train_freq,
 )
+from sb3_gogepo.common.command_sweep import CommandSweep, sweep_commands
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.envs import LEGACY_IDS
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
-
-
-class CommandSweep(NamedTuple):
-    """What acting on ``commands`` achieved; all arrays are (n_commands,), in return units / env steps."""
-
-    commands: np.ndarray
-    mean_returns: np.ndarray
-    std_returns: np.ndarray
-    mean_lengths: np.ndarray
 
 
 class CommandAlgorithm(PicklefreeAlgorithm):
@@ -360,24 +352,12 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         if vec_env is None:
             raise ValueError("there is no env to evaluate in: pass env=")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
-        vec_normalize = unwrap_vec_normalize(vec_env)
-        was_training = vec_normalize is not None and vec_normalize.training
-        if vec_normalize is not None:
-            vec_normalize.training = False
+        seeds = [seed + k for k in range(n_eval_episodes)]
         try:
-            vec_env.reset()
-            episodes = self.run_commands(vec_env, values, [seed + k for k in range(n_eval_episodes)])
+            return sweep_commands(self.run_commands, vec_env, values, seeds, self.alive_bonus_offset)
         finally:
-            if vec_normalize is not None:
-                vec_normalize.training = was_training
             if env is None:
                 self._last_obs = None  # the training env was used: learn must reset it
-        lengths = np.array([episode.length for episode in episodes]).reshape(len(values), n_eval_episodes)
-        returns = (
-            np.array([episode.episode_return for episode in episodes]).reshape(lengths.shape)
-            + self.alive_bonus_offset * lengths
-        )
-        return CommandSweep(values, returns.mean(axis=1), returns.std(axis=1), lengths.mean(axis=1))
 
 
 def _is_finite(episode: Episode) -> bool:
