@@ -1,12 +1,12 @@
 # make demo    train GoGePo, then sweep its commands: a model and a picture in demo/
 # make test    the test suite
-# make check   lint, types, tests, docs: what CI runs
+# make check   lint, types, tests, docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check lint docs clean
+.PHONY: demo test test-slow check lint docs bench-update clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
@@ -27,6 +27,9 @@ check: lint test docs
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+bench-update: $(VENV)/.test
+	$(BIN)/python -m benchmarks.update_speed
 
 # One environment for all; each stamp records which extras are in it.
 $(VENV)/bin/python:

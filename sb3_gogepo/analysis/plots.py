@@ -46,7 +46,7 @@ def plot_command_sweep(
         ax.plot(sweep.commands, predicted, linestyle=":", color="tab:green", label="predicted by the evaluator")
     if highest_seen is not None and low < highest_seen < high:
         ax.axvline(highest_seen, color="tab:red", linewidth=1, label="best return in training")
-    ax.set(xlabel="commanded return", ylabel="achieved return", title=title or "One generator, a policy for any return")
+    ax.set(xlabel="commanded return", ylabel="achieved return", title=title or "Policies of one generator, by command")
     ax.grid(alpha=0.3)
     _legend_below(ax)
 
