@@ -52,6 +52,7 @@ class PolicyBuffer:
         self.commands = np.zeros(self.buffer_size)
         self.returns = np.zeros(self.buffer_size)
         self.n_added = 0
+        self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
         self.rng = np.random.default_rng(seed)
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
         self._cumulative_mass = np.cumsum(np.arange(1, self.buffer_size + 1, dtype=np.float64) ** -recency)
@@ -76,6 +77,7 @@ class PolicyBuffer:
         self.commands[index] = command
         self.returns[index] = episode_return
         self.n_added += 1
+        self._ages_by_return = None
 
     def probabilities(self) -> np.ndarray:
         """(n_stored,) probability of each rank, the first one first."""
@@ -90,8 +92,9 @@ class PolicyBuffer:
         ranks = np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
         n_elites = int(self.elite_fraction * batch_size)
         if n_elites:
-            ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
-            ranks[:n_elites] = ages_by_return[ranks[:n_elites]]
+            if self._ages_by_return is None:
+                self._ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
+            ranks[:n_elites] = self._ages_by_return[ranks[:n_elites]]
         return ranks
 
     def _indices(self, ages: np.ndarray) -> np.ndarray:
@@ -141,3 +144,4 @@ class PolicyBuffer:
         self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
         self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
         self.n_added = n_kept
+        self._ages_by_return = None
