@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check lint docs bench-update clean
+.PHONY: demo test test-slow check lint docs bench-update bench-scale clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
@@ -30,6 +30,9 @@ docs: $(VENV)/.docs
 
 bench-update: $(VENV)/.test
 	$(BIN)/python -m benchmarks.update_speed
+
+bench-scale: $(VENV)/.test
+	$(BIN)/python -m benchmarks.scale
 
 # One environment for all; each stamp records which extras are in it.
 $(VENV)/bin/python:

@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import Logger
 
 from benchmarks.plain_generator import generate_layers
 from sb3_gogepo import GoGePo, presets
-from sb3_gogepo.common.losses import generator_loss
+from sb3_gogepo.common.policy_weights import Layer
 
 
 def make_model(preset: dict, n_policies: int = 50) -> GoGePo:
@@ -30,16 +30,31 @@ def make_model(preset: dict, n_policies: int = 50) -> GoGePo:
 
 
 class PlainGoGePo(GoGePo):
-    """The generator's loss tile by tile, unfused Adam, and gradients of the evaluator that nobody uses."""
+    """Losses tile by tile and draw by draw, unfused Adam, and gradients of the evaluator that nobody uses."""
+
+    def train_evaluator(self) -> th.Tensor:
+        """As GoGePo's, with a policy that was drawn twice in the batch twice."""
+        policy_weights, returns = self.draw()
+        return self.step(self.policy.layout.split(policy_weights), returns, self.policy.evaluator_optimizer)
 
     def train_generator(self) -> th.Tensor:
         """As GoGePo's, without its short cuts."""
-        commands = self.replay_buffer.sample_returns(self.batch_size)
+        _, commands = self.draw()
         layers = generate_layers(self.policy.generator, self.policy.command_scaler(commands))
-        loss = generator_loss(self.policy.evaluator, layers, self.policy.return_scaler(commands))
-        self.policy.generator_optimizer.zero_grad()
+        return self.step(layers, commands, self.policy.generator_optimizer)
+
+    def draw(self) -> tuple[th.Tensor, th.Tensor]:
+        """(batch_size, n_weights) policy weights and (batch_size,) returns, drawn with replacement."""
+        samples = self.replay_buffer.sample(self.batch_size)
+        counts = samples.counts.long()
+        return samples.policy_weights.repeat_interleave(counts, dim=0), samples.returns.repeat_interleave(counts)
+
+    def step(self, layers: list[Layer], returns: th.Tensor, optimizer: th.optim.Optimizer) -> th.Tensor:
+        """One gradient step on the mean of (V - return)^2; returns the loss."""
+        loss = (self.policy.evaluator(layers) - self.policy.return_scaler(returns)).square().mean()
+        optimizer.zero_grad()
         loss.backward()
-        self.policy.generator_optimizer.step()
+        optimizer.step()
         return loss.detach()
 
 

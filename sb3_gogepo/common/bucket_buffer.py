@@ -143,15 +143,17 @@ class BucketBuffer:
         return self._probabilities
 
     def sample(self, batch_size: int) -> PolicyBufferSamples:
-        """A batch drawn with replacement, on ``device``."""
+        """``batch_size`` draws with replacement, on ``device``; each policy appears once, with its count."""
         if not len(self):
             raise ValueError("cannot sample from an empty BucketBuffer")
         places, probabilities = self.probabilities()
-        drawn = places[self.rng.choice(len(places), size=batch_size, p=probabilities)]
+        chosen, counts = np.unique(self.rng.choice(len(places), size=batch_size, p=probabilities), return_counts=True)
+        drawn = places[chosen]
         return PolicyBufferSamples(
             policy_weights=self.policy_weights[th.from_numpy(drawn)].to(self.device),
             commands=th.as_tensor(self.commands[drawn], dtype=th.float32, device=self.device),
             returns=th.as_tensor(self.returns[drawn], dtype=th.float32, device=self.device),
+            counts=th.as_tensor(counts, dtype=th.float32, device=self.device),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,36 +11,45 @@ from sb3_gogepo.common.policy_weights import Layer
 Evaluate = Callable[[Sequence[Layer]], th.Tensor]
 
 
-def evaluator_loss(evaluator: Evaluate, layers: Sequence[Layer], returns: th.Tensor) -> th.Tensor:
+def evaluator_loss(evaluator: Evaluate, layers: Sequence[Layer], returns: th.Tensor, counts: th.Tensor) -> th.Tensor:
     """Mean of (V(theta) - R)^2 (Algorithm 1, line 9) over a batch.
 
-    :param layers: layers of batch_size stored (noisy) policies.
-    :param returns: (batch_size,) what each of them achieved.
+    :param layers: layers of n_policies different stored (noisy) policies.
+    :param returns: (n_policies,) what each of them achieved.
+    :param counts: (n_policies,) how often each is in the batch.
     """
-    return (evaluator(layers) - returns).square().mean()
+    return batch_mean((evaluator(layers) - returns).square(), counts)
 
 
-def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Tensor) -> th.Tensor:
+def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Tensor, counts: th.Tensor) -> th.Tensor:
     """Mean of (V(G(c)) - c)^2 (Algorithm 1, line 13) over a batch.
 
     The gradient is meant for the generator that made ``layers``. The evaluator is left alone as long as the caller
     optimizes the generator's parameters only.
 
-    :param layers: layers of the batch_size policies generated for ``commands``, without noise.
-    :param commands: (batch_size,) commanded returns.
+    :param layers: layers of the n_policies policies generated for ``commands``, without noise.
+    :param commands: (n_policies,) commanded returns.
+    :param counts: (n_policies,) how often each is in the batch.
     """
-    return (evaluator(layers) - commands).square().mean()
+    return batch_mean((evaluator(layers) - commands).square(), counts)
 
 
-def regression_loss(layers: Sequence[Layer], targets: Sequence[Layer]) -> th.Tensor:
+def regression_loss(layers: Sequence[Layer], targets: Sequence[Layer], counts: th.Tensor) -> th.Tensor:
     """UDRLPG's loss: mean of (G(R) - theta)^2 over a batch and over all weights.
 
-    :param layers: layers of the batch_size policies generated for the returns of ``targets``, without noise.
-    :param targets: layers of batch_size stored (noisy) policies.
+    :param layers: layers of the n_policies policies generated for the returns of ``targets``, without noise.
+    :param targets: layers of n_policies different stored (noisy) policies.
+    :param counts: (n_policies,) how often each is in the batch.
     """
     pairs = [pair for layer, target in zip(layers, targets, strict=True) for pair in zip(layer, target, strict=True)]
-    n_weights = sum(target.numel() for _, target in pairs)
-    return th.stack([(generated - target).square().sum() for generated, target in pairs]).sum() / n_weights
+    n_weights = sum(target[0].numel() for _, target in pairs)
+    errors = th.stack([(generated - target).square().flatten(1).sum(dim=1) for generated, target in pairs]).sum(dim=0)
+    return batch_mean(errors, counts) / n_weights
+
+
+def batch_mean(values: th.Tensor, counts: th.Tensor) -> th.Tensor:
+    """Mean over a batch in which value i, of (n_policies,), appears counts[i] times."""
+    return (counts * values).sum() / counts.sum()
 
 
 def likelihood_loss(means: th.Tensor, log_stds: th.Tensor | None, actions: th.Tensor) -> th.Tensor:

@@ -10,17 +10,21 @@ import torch as th
 
 
 class PolicyBufferSamples(NamedTuple):
-    """A batch: policy_weights (batch_size, n_weights), commands and returns (batch_size,), in return units."""
+    """A batch: policy_weights (n_policies, n_weights), commands and returns (n_policies,), in return units.
+
+    ``counts``, (n_policies,), says how often each policy was drawn; they add up to the batch size.
+    """
 
     policy_weights: th.Tensor
     commands: th.Tensor
     returns: th.Tensor
+    counts: th.Tensor
 
 
 class PolicyBuffer:
     """The last ``buffer_size`` policies that acted, with the return each achieved.
 
-    Memory is claimed from the system only as the buffer fills (``n_weights * 4`` bytes a policy).
+    Memory is claimed only as the buffer fills (``n_weights * 4`` bytes a policy).
 
     :param recency: a policy of rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
     :param elite_fraction: share of each batch whose ranks count from the best return instead of from the newest, so that
@@ -48,7 +52,7 @@ class PolicyBuffer:
         self.recency = recency
         self.elite_fraction = elite_fraction
         self.device = th.device(device)
-        self.policy_weights = th.empty(self.buffer_size, n_weights)
+        self.policy_weights: list[th.Tensor] = []  # one (n_weights,) tensor a policy: grows without being copied
         self.commands = np.zeros(self.buffer_size)
         self.returns = np.zeros(self.buffer_size)
         self.n_added = 0
@@ -73,7 +77,7 @@ class PolicyBuffer:
         if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):
             raise ValueError(f"only finite policies and returns can be stored, got a return of {episode_return}")
         index = self.n_added % self.buffer_size
-        self.policy_weights[index] = policy_weights.detach()
+        self.policy_weights[index : index + 1] = [policy_weights.detach().to("cpu", copy=True)]
         self.commands[index] = command
         self.returns[index] = episode_return
         self.n_added += 1
@@ -101,26 +105,24 @@ class PolicyBuffer:
         return (self.n_added - 1 - ages) % self.buffer_size
 
     def sample(self, batch_size: int) -> PolicyBufferSamples:
-        """A batch drawn with replacement, on ``device``."""
-        indices = self._indices(self.sample_ages(batch_size))
+        """``batch_size`` draws with replacement, on ``device``; each policy appears once, with its count."""
+        ages, counts = np.unique(self.sample_ages(batch_size), return_counts=True)
+        indices = self._indices(ages)
         return PolicyBufferSamples(
-            policy_weights=self.policy_weights[th.from_numpy(indices)].to(self.device),
+            policy_weights=th.stack([self.policy_weights[i] for i in indices]).to(self.device),
             commands=self._to_tensor(self.commands[indices]),
             returns=self._to_tensor(self.returns[indices]),
+            counts=self._to_tensor(counts),
         )
-
-    def sample_returns(self, batch_size: int) -> th.Tensor:
-        """(batch_size,) returns drawn with replacement: the commands on which the generator is trained."""
-        return self._to_tensor(self.returns[self._indices(self.sample_ages(batch_size))])
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:
         return th.as_tensor(values, dtype=th.float32, device=self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Contents, oldest first, and the random generator's state; tensors and plain values only."""
-        order = self._indices(np.arange(len(self))[::-1].copy())
+        order = self._indices(np.arange(len(self))[::-1])
         return {
-            "policy_weights": self.policy_weights[th.from_numpy(order)],
+            "policy_weights": th.stack([self.policy_weights[i] for i in order]) if len(self) else th.empty(0, self.n_weights),
             "commands": th.from_numpy(self.commands[order]),
             "returns": th.from_numpy(self.returns[order]),
             "rng": json.dumps(self.rng.bit_generator.state),
@@ -140,7 +142,8 @@ class PolicyBuffer:
             raise ValueError("the saved policies, commands and returns must be finite")
         n_kept = min(len(policy_weights), self.buffer_size)
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
-        self.policy_weights[:n_kept] = policy_weights[len(policy_weights) - n_kept :]
+        # each row a tensor of its own: a view would keep all rows alive
+        self.policy_weights = [row.float().clone() for row in policy_weights[len(policy_weights) - n_kept :]]
         self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
         self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
         self.n_added = n_kept

@@ -168,7 +168,8 @@ class GoGePo(GeneratorAlgorithm):
         """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss."""
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         layers = self.policy.layout.split(samples.policy_weights)
-        loss = evaluator_loss(self.policy.evaluator, layers, self.policy.return_scaler(samples.returns))
+        returns = self.policy.return_scaler(samples.returns)
+        loss = evaluator_loss(self.policy.evaluator, layers, returns, samples.counts)
         self.policy.evaluator_optimizer.zero_grad()
         loss.backward()
         self.policy.evaluator_optimizer.step()
@@ -176,11 +177,11 @@ class GoGePo(GeneratorAlgorithm):
 
     def train_generator(self) -> th.Tensor:
         """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss."""
-        commands = self.replay_buffer.sample_returns(min(self.batch_size, len(self.replay_buffer)))
+        samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         self.policy.evaluator.requires_grad_(False)  # its gradients are not needed: save computing them
-        loss = generator_loss(
-            self.policy.evaluator, self.policy.generate_layers(commands), self.policy.return_scaler(commands)
-        )
+        layers = self.policy.generate_layers(samples.returns)
+        commands = self.policy.return_scaler(samples.returns)
+        loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
         self.policy.generator_optimizer.zero_grad()
         loss.backward()
         self.policy.generator_optimizer.step()

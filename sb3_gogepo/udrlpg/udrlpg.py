@@ -183,7 +183,9 @@ class UDRLPG(GeneratorAlgorithm):
     def train_generator(self) -> th.Tensor:
         """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss."""
         samples = self.replay_buffer.sample(self.batch_size)
-        loss = regression_loss(self.policy.generate_layers(samples.returns), self.policy.layout.split(samples.policy_weights))
+        loss = regression_loss(
+            self.policy.generate_layers(samples.returns), self.policy.layout.split(samples.policy_weights), samples.counts
+        )
         self.policy.generator_optimizer.zero_grad()
         loss.backward()
         self.policy.generator_optimizer.step()

@@ -32,7 +32,8 @@ def test_sampling_does_not_depend_on_how_many_policies_a_bucket_holds():
 @pytest.mark.parametrize("rank_scale", [0.0, 0.3])
 def test_empirical_frequencies(rank_scale):
     buffer = make_buffer([0.0, 0.01, 0.5, 1.0], rank_scale=rank_scale)
-    drawn = np.concatenate([buffer.sample(50).returns.numpy() for _ in range(200)])
+    batches = [buffer.sample(50) for _ in range(200)]
+    drawn = np.concatenate([batch.returns.repeat_interleave(batch.counts.long()).numpy() for batch in batches])
     frequency = [np.isclose(drawn, value).mean() for value in (0.0, 0.01, 0.5, 1.0)]
     np.testing.assert_allclose(frequency, buffer.probabilities()[1], atol=0.02)
 
@@ -78,7 +79,9 @@ def test_buckets_of_the_range_seen_grow_with_it():
 def test_one_return_is_one_bucket():
     buffer = make_buffer([3.0] * 5)
     assert stored(buffer) == [3, 4]
-    assert buffer.sample(7).returns.tolist() == [3.0] * 7
+    samples = buffer.sample(7)
+    assert samples.returns.tolist() == [3.0] * len(samples.returns)
+    assert samples.counts.sum() == 7
 
 
 def test_when_all_places_are_taken_the_oldest_policy_goes():

@@ -16,12 +16,12 @@ def sum_of_weights(layers):
 @pytest.mark.parametrize("loss", [evaluator_loss, generator_loss])
 def test_value_by_hand(loss):
     layers = LAYOUT.split(th.tensor([[1.0, 2.0], [0.0, -1.0]]))  # predictions 3 and -1
-    assert loss(sum_of_weights, layers, th.tensor([1.0, 0.0])).item() == (2**2 + 1**2) / 2
+    assert loss(sum_of_weights, layers, th.tensor([1.0, 0.0]), counts=th.tensor([3.0, 1.0])).item() == (3 * 2**2 + 1**2) / 4
 
 
 def test_gradient_by_hand():
     policy_weights = th.tensor([[1.0, 2.0], [0.0, -1.0]], requires_grad=True)
-    generator_loss(sum_of_weights, LAYOUT.split(policy_weights), th.tensor([1.0, 0.0])).backward()
+    generator_loss(sum_of_weights, LAYOUT.split(policy_weights), th.tensor([1.0, 0.0]), counts=th.ones(2)).backward()
     assert policy_weights.grad.tolist() == [[2.0, 2.0], [-1.0, -1.0]]  # 2 * error / batch size
 
 

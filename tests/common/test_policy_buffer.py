@@ -47,43 +47,47 @@ def test_recency_mass_of_the_paper():
 
 
 @pytest.mark.parametrize("recency", [0.0, 1.1])
-@pytest.mark.parametrize("sample_ids", ["sample", "sample_returns"])
-def test_sampling_frequencies(recency, sample_ids):
+def test_sampling_frequencies(recency):
     """Chi-square against the probabilities; the ring has wrapped, so ranks are not positions."""
     n_draws = 20_000
     buffer = fill(PolicyBuffer(buffer_size=5, n_weights=2, recency=recency, seed=0), 8)
-    if sample_ids == "sample":
-        samples = buffer.sample(n_draws)
-        ids = samples.commands.numpy()
-        assert np.array_equal(samples.policy_weights[:, 0].numpy(), ids)
-        assert np.array_equal(samples.returns.numpy(), 10 * ids)
-    else:
-        ids = buffer.sample_returns(n_draws).numpy() / 10
-    observed = np.array([(ids == newest_first).sum() for newest_first in (7, 6, 5, 4, 3)])
+    samples = buffer.sample(n_draws)
+    ids = samples.commands.numpy()
+    assert np.array_equal(samples.policy_weights[:, 0].numpy(), ids)
+    assert np.array_equal(samples.returns.numpy(), 10 * ids)
+    observed = np.array([samples.counts[ids == newest_first].sum() for newest_first in (7, 6, 5, 4, 3)])
     expected = n_draws * buffer.probabilities()
     assert observed.sum() == n_draws
     assert ((observed - expected) ** 2 / expected).sum() < 18.5  # 99.9% quantile with 4 degrees of freedom
 
 
-def test_batches_have_the_asked_size_even_from_one_policy():
+def test_a_policy_drawn_twice_appears_once_with_its_count():
     buffer = fill(PolicyBuffer(buffer_size=5, n_weights=2), 1)
     samples = buffer.sample(7)
-    assert samples.policy_weights.shape == (7, 2)
-    assert samples.commands.shape == samples.returns.shape == buffer.sample_returns(7).shape == (7,)
-    assert samples.policy_weights.dtype == samples.returns.dtype == samples.commands.dtype == th.float32
+    assert samples.policy_weights.shape == (1, 2)
+    assert samples.counts.tolist() == [7.0]
+    assert all(values.dtype == th.float32 for values in samples)
+    samples = fill(buffer, 2, start=1).sample(40)
+    assert sorted(samples.commands.tolist()) == [0.0, 1.0, 2.0]
+    assert samples.counts.sum() == 40
 
 
 def test_has_its_own_random_generator():
     one, two, other = (fill(PolicyBuffer(buffer_size=50, n_weights=2, seed=seed), 50) for seed in (1, 1, 2))
     np.random.seed(0)
     th.manual_seed(0)
-    first = one.sample_returns(20)
+    first = one.sample(20).returns
     np.random.seed(1)
     th.manual_seed(1)
     global_state = np.random.get_state()[1].copy()
-    assert th.equal(two.sample_returns(20), first)
-    assert not th.equal(other.sample_returns(20), first)
+    assert th.equal(two.sample(20).returns, first)
+    assert not th.equal(other.sample(20).returns, first)
     assert np.array_equal(np.random.get_state()[1], global_state)
+
+
+def test_memory_is_claimed_as_the_buffer_fills():
+    fill(PolicyBuffer(buffer_size=10**6, n_weights=2), 1)
+    assert len(PolicyBuffer(buffer_size=10**5, n_weights=10**9)) == 0  # 400 TB, once full
 
 
 def test_stored_weights_are_copies():
@@ -172,7 +176,8 @@ def test_elites_are_drawn_by_rank_of_return():
     buffer = PolicyBuffer(buffer_size=3, n_weights=1, recency=1.0, elite_fraction=0.5, seed=0)
     for episode_return in (9.0, 5.0, 1.0, 3.0):  # the first one is overwritten
         buffer.add(th.zeros(1), 0.0, episode_return)
-    drawn = np.concatenate([buffer.sample_returns(2).numpy() for _ in range(20_000)])
+    batches = [buffer.sample(2) for _ in range(20_000)]
+    drawn = np.concatenate([batch.returns.repeat_interleave(batch.counts.long()).numpy() for batch in batches])
     by_rank = np.array([6, 3, 2]) / 11  # 1 / rank, normalized
     expected = {
         5.0: 0.5 * by_rank[2] + 0.5 * by_rank[0],  # oldest, best

@@ -23,10 +23,11 @@ def algorithm():
 def test_regression_loss_by_hand():
     layout = WeightLayout((1, 1))
     generated = th.tensor([[1.0, 2.0], [0.0, -1.0]], requires_grad=True)
-    loss = regression_loss(layout.split(generated), layout.split(th.tensor([[0.0, 2.0], [3.0, 1.0]])))
-    assert loss.item() == (1 + 0 + 9 + 4) / 4
+    targets = layout.split(th.tensor([[0.0, 2.0], [3.0, 1.0]]))
+    loss = regression_loss(layout.split(generated), targets, counts=th.tensor([3.0, 1.0]))
+    assert loss.item() == (3 * (1 + 0) + 9 + 4) / 8
     loss.backward()
-    assert generated.grad.tolist() == [[0.5, 0.0], [-1.5, -1.0]]  # 2 * error / (batch size * n_weights)
+    assert generated.grad.tolist() == [[0.75, 0.0], [-0.75, -0.5]]  # 2 * count * error / (batch size * n_weights)
 
 
 @pytest.mark.parametrize(
