@@ -27,6 +27,16 @@ NEEDS_GL = "MUJOCO_GL="
 FAKE_HUB = """
 import pathlib, shutil, huggingface_hub
 
+def hf_hub_download(repo_id, filename, **kwargs):
+    path = pathlib.Path("uploaded", filename)
+    if not path.is_file():
+        import httpx2
+        from huggingface_hub.errors import RemoteEntryNotFoundError
+
+        response = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface.co"))
+        raise RemoteEntryNotFoundError(f"{filename} is not in {repo_id}", response=response)
+    return str(path)
+
 class HfApi:
     def create_repo(self, repo_id, **kwargs):
         return f"https://huggingface.co/{repo_id}"
@@ -37,7 +47,7 @@ class HfApi:
     def upload_folder(self, repo_id, folder_path, commit_message):
         shutil.copytree(folder_path, "uploaded")
 
-huggingface_hub.HfApi = HfApi
+huggingface_hub.HfApi, huggingface_hub.hf_hub_download = HfApi, hf_hub_download
 """
 
 
@@ -64,7 +74,7 @@ def test_documented_commands(zoo: Callable[..., str], tmp_path: Path) -> None:
     printed = {}
     for command in documented_commands():
         if not command.startswith(NEEDS_GL):
-            variables = {"PYTHONPATH": str(tmp_path / "hub_stub")} if "push_to_hub" in command else {}
+            variables = {"PYTHONPATH": str(tmp_path / "hub_stub")} if "_hub" in command else {}
             printed[command] = zoo(smaller(command), **variables)
 
     logs = tmp_path / "logs" / "gogepo"
@@ -90,6 +100,10 @@ def test_documented_commands(zoo: Callable[..., str], tmp_path: Path) -> None:
     assert (tmp_path / "scores.svg").stat().st_size > 1000
     assert "gogepo" in (tmp_path / "benchmark" / "benchmark.md").read_text()
     check_model_card(tmp_path / "uploaded")
+    assert "No normalization file" in output("load_from_hub")
+    downloaded = tmp_path / "downloads" / "gogepo" / "Hopper-v3_1"
+    assert {"Hopper-v3.zip", "evaluations.npz", "0.monitor.csv"} <= {path.name for path in downloaded.iterdir()}
+    assert "Mean reward" in output("-f downloads")
 
 
 def check_model_card(folder: Path) -> None:
