@@ -1,13 +1,15 @@
 """Learning curves of UDRL and UDRLPG: one CSV a run in ``benchmarks/results/siblings/``, and the tables of the docs.
 
 ``python -m benchmarks.siblings run udrlpg InvertedPendulum-v4 --steps 100000 --seeds 1 2 3`` trains and writes;
-``python -m benchmarks.siblings table`` prints what is there. Everything not given is at the class's defaults.
+``python -m benchmarks.siblings table`` prints what is there. Everything not given is at the class's defaults; another value
+is given as ``--set command_increment_std=1``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -61,21 +63,28 @@ class Curve(BaseCallback):
         self.rows.append(dict(zip(COLUMNS, (round(float(value), 3) for value in values), strict=True)))
 
 
-def run(name: str, env_id: str, steps: int, seed: int, eval_freq: int) -> Path:
+def run(name: str, env_id: str, steps: int, seed: int, eval_freq: int, settings: list[str]) -> Path:
     """Train one seed and write its curve; the last row is the final model's, 20 episodes."""
     env = make_vec_env(env_id, n_envs=N_ENVS[name])
     curve = Curve(env_id, seed, eval_freq)
-    model = ALGORITHMS[name]("MlpPolicy", env, seed=seed, device="cpu")  # type: ignore[call-arg]
+    model = ALGORITHMS[name]("MlpPolicy", env, seed=seed, device="cpu", **parse(settings))  # type: ignore[call-arg]
     model.learn(steps, callback=curve, log_interval=None)
     curve.evaluate(n_episodes=20)
-    path = RESULTS / f"{name}_{env_id}_{steps}_seed{seed}.csv"
+    path = RESULTS / ("_".join([name, env_id, str(steps), f"seed{seed}", *settings]) + ".csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        file.write(f"# python -m benchmarks.siblings run {name} {env_id} --steps {steps} --seeds {seed}\n# {versions()}\n")
+        command = f"python -m benchmarks.siblings run {name} {env_id} --steps {steps} --seeds {seed}"
+        file.write(f"# {' '.join([command, *(['--set'] if settings else []), *settings])}\n# {versions()}\n")
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve.rows)
     return path
+
+
+def parse(settings: list[str]) -> dict[str, Any]:
+    """``["command_increment_std=1", "extrapolate_horizon=false"]`` -> constructor arguments; values are JSON."""
+    pairs = [setting.split("=", maxsplit=1) for setting in settings]
+    return {name: json.loads(value) for name, value in pairs}
 
 
 def versions() -> str:
@@ -97,10 +106,11 @@ def print_table() -> None:
     """One row a run, in Markdown: the last evaluation."""
     print("| Algorithm | Env | Env steps | Seed | Command | Return |\n|---|---|---|---|---|---|")
     for path in sorted(RESULTS.glob("*.csv")):
-        name, env_id, _, seed = path.stem.split("_")
+        name, env_id, _, seed, *settings = path.name.removesuffix(".csv").split("_", maxsplit=4)
         last = read(path)[-1]
         result = f"{last['command']:.1f} | {last['eval_return']:.1f} ± {last['eval_std']:.1f}"
-        print(f"| {name} | {env_id} | {last['num_timesteps']:,.0f} | {seed.removeprefix('seed')} | {result} |")
+        task = f"{env_id} | {last['num_timesteps']:,.0f} | {seed.removeprefix('seed')}"
+        print(f"| {' '.join([name, *settings])} | {task} | {result} |")
 
 
 def main() -> None:
@@ -114,6 +124,7 @@ def main() -> None:
     runs.add_argument("--steps", type=int, required=True)
     runs.add_argument("--seeds", type=int, nargs="+", default=[1])
     runs.add_argument("--eval-freq", type=int, help="env steps between two evaluations (default: a tenth of --steps)")
+    runs.add_argument("--set", nargs="+", default=[], metavar="NAME=JSON", help="constructor arguments")
     arguments = parser.parse_args()
     if arguments.what == "table":
         print_table()
@@ -121,7 +132,7 @@ def main() -> None:
     th.set_num_threads(1)
     for seed in arguments.seeds:
         eval_freq = arguments.eval_freq or max(arguments.steps // 10, 1)
-        print(run(arguments.algo, arguments.env, arguments.steps, seed, eval_freq), flush=True)
+        print(run(arguments.algo, arguments.env, arguments.steps, seed, eval_freq, arguments.set), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ Differences from the paper:
 - Actions of a Box: independent Gaussians whose standard deviations depend on the state and are clamped. The paper's
   tasks are discrete.
 - The horizon of a segment counts its steps, so the last step has 1, the smallest horizon ever commanded, rather than 0.
+- Exploratory commands reach up to ten standard deviations above the mean return of the best episodes, and their horizons
+  follow along. With the paper's single one, at a constant horizon, the best return grows slowly (docs/udrl.md).
 - ``predict`` knows no rewards, so a learned reward model stands in for them there. Training and ``evaluate_commands``
   use the true ones.
 - Acting without exploration takes the mean or the most likely action, as SB3's ``deterministic=True``; the paper samples.
@@ -86,7 +88,7 @@ class UDRL(CommandAlgorithm):
         buffer_size: int = 500,
         batch_size: int = 256,
         last_few: int = 50,
-        command_increment_std: float = 1.0,
+        command_increment_std: float = 10.0,
         extrapolate_horizon: bool = True,
         train_freq: int | tuple[int, str] = (15, "episode"),
         gradient_steps: int = 100,

@@ -15,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-ALGORITHM_NAMES = sorted(path.stem for path in (ROOT / "sb3_gogepo" / "zoo" / "presets").glob("*.yml"))
 
 
 def _missing() -> str:
