@@ -67,7 +67,7 @@ def run(name: str, env_id: str, steps: int, seed: int, eval_freq: int, settings:
     """Train one seed and write its curve; the last row is the final model's, 20 episodes."""
     env = make_vec_env(env_id, n_envs=N_ENVS[name])
     curve = Curve(env_id, seed, eval_freq)
-    model = ALGORITHMS[name]("MlpPolicy", env, seed=seed, device="cpu", **parse(settings))  # type: ignore[call-arg]
+    model = ALGORITHMS[name]("MlpPolicy", env, seed=seed, device="cpu", **parse(settings))
     model.learn(steps, callback=curve, log_interval=None)
     curve.evaluate(n_episodes=20)
     path = RESULTS / ("_".join([name, env_id, str(steps), f"seed{seed}", *settings]) + ".csv")
