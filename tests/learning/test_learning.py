@@ -1,4 +1,4 @@
-"""The default presets solve small tasks, on every seed tried; minutes each."""
+"""The default presets solve small tasks; minutes each."""
 
 import gymnasium as gym
 import pytest
