@@ -152,6 +152,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             raise ValueError("env must be a Gymnasium env or a registered id, got None")
 
     def _setup_model(self) -> None:
+        self.train_freq = check_train_freq(self.train_freq)  # load may have replaced it
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(

@@ -11,6 +11,8 @@ Differences from the paper:
 - Actions of a Box: independent Gaussians whose standard deviations depend on the state and are clamped. The paper's
   tasks are discrete.
 - The horizon of a segment counts its steps, so the last step has 1, the smallest horizon ever commanded, rather than 0.
+- Exploratory commands reach up to ten standard deviations above the mean return of the best episodes, and their horizons
+  follow along. With the paper's single one, at a constant horizon, the best return grows slowly (docs/udrl.md).
 - ``predict`` knows no rewards, so a learned reward model stands in for them there. Training and ``evaluate_commands``
   use the true ones.
 - Acting without exploration takes the mean or the most likely action, as SB3's ``deterministic=True``; the paper samples.
@@ -47,6 +49,13 @@ class CommandedEpisodes(NamedTuple):
     seeds: list[int]
 
 
+def fit_slope(returns: np.ndarray, lengths: np.ndarray) -> float:
+    """Env steps a return unit, by least squares over (n,) returns and lengths; 0 where all returns are equal."""
+    deviations = returns - returns.mean()
+    variance = float(np.mean(deviations**2))
+    return float(np.mean(deviations * lengths)) / variance if variance > 1e-12 else 0.0
+
+
 class UDRL(CommandAlgorithm):
     """Learn to act on commands (desired return, desired horizon) by imitating what the best episodes did.
 
@@ -57,6 +66,9 @@ class UDRL(CommandAlgorithm):
     :param buffer_size: episodes kept: those of the highest return (the paper: replay_size).
     :param batch_size: steps a gradient step sees.
     :param last_few: exploratory commands come from that many best episodes.
+    :param command_increment_std: ... their desired returns reach up to that many standard deviations above the mean.
+    :param extrapolate_horizon: let the horizon of an exploratory command follow its return, along the line fitted to the
+        returns and lengths of these episodes; otherwise it is their mean length.
     :param gradient_steps: gradient steps a training round (the paper: n_updates_per_iter).
     :param n_candidates: episodes between two trainings (the paper: n_episodes_per_iter).
     :param n_warm_up_episodes: episodes of random actions before the first training.
@@ -76,6 +88,8 @@ class UDRL(CommandAlgorithm):
         buffer_size: int = 500,
         batch_size: int = 256,
         last_few: int = 50,
+        command_increment_std: float = 10.0,
+        extrapolate_horizon: bool = True,
         train_freq: int | tuple[int, str] = (15, "episode"),
         gradient_steps: int = 100,
         n_warm_up_episodes: int = 50,
@@ -93,6 +107,7 @@ class UDRL(CommandAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         check_number("last_few", last_few, minimum=1, integer=True)
+        check_number("command_increment_std", command_increment_std, minimum=0)
         check_number("gradient_steps", gradient_steps, minimum=0, integer=True)
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=1, integer=True)
         for name, scale in (("return_scale", return_scale), ("horizon_scale", horizon_scale)):
@@ -116,6 +131,8 @@ class UDRL(CommandAlgorithm):
             device=device,
         )
         self.last_few = last_few
+        self.command_increment_std = command_increment_std
+        self.extrapolate_horizon = extrapolate_horizon
         self.gradient_steps = gradient_steps
         self.n_warm_up_episodes = n_warm_up_episodes
         self.return_scale = return_scale
@@ -137,7 +154,10 @@ class UDRL(CommandAlgorithm):
     # ------------------------------------------------------------------ commands
 
     def propose_candidates(self) -> CommandedEpisodes:
-        """Exploratory commands: the mean length of the ``last_few`` best episodes, a return from [mean, mean + std]."""
+        """Exploratory commands: a return from [mean, mean + ``command_increment_std`` * std] of the ``last_few`` best.
+
+        The horizon is the length that goes with such a return: a better episode may have to be longer, or shorter.
+        """
         n_candidates = self.n_candidates or self.n_envs
         rngs = [self._candidate_rng(i) for i in range(n_candidates)]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
@@ -147,8 +167,10 @@ class UDRL(CommandAlgorithm):
             is_random[:] = True
         commands, horizons = np.full(n_candidates, np.nan), np.full(n_candidates, np.nan)
         for i in np.flatnonzero(~is_random):
-            commands[i] = returns.mean() + returns.std() * rngs[i].random()
-            horizons[i] = lengths.mean()
+            increment = self.command_increment_std * returns.std() * rngs[i].random()
+            commands[i] = returns.mean() + increment
+            slope = fit_slope(returns, lengths) if self.extrapolate_horizon else 0.0
+            horizons[i] = max(lengths.mean() + slope * increment, 1)
         return CommandedEpisodes(commands=commands, horizons=horizons, rngs=rngs, seeds=seeds)
 
     def _log_candidates(self, candidates: CommandedEpisodes) -> None:

@@ -45,6 +45,8 @@ def main() -> None:
     if script == "push_to_hub":
         hub.restore_generate_metadata(importlib.import_module("huggingface_sb3.push_to_hub"))
         hub.correct_model_cards(importlib.import_module("huggingface_hub.repocard"))
+    if script == "load_from_hub":
+        hub.report_missing_files(importlib.import_module("huggingface_sb3"))
     sys.argv = [f"python -m sb3_gogepo.zoo {script}", *arguments]
     module = SCRIPTS[script]
     if module.startswith("rl_zoo3.plots."):  # importing the package imports all its modules: no second time as __main__

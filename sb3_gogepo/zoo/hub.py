@@ -1,4 +1,4 @@
-"""What ``python -m sb3_gogepo.zoo push_to_hub`` does differently from ``python -m rl_zoo3.push_to_hub``, and says so."""
+"""What ``python -m sb3_gogepo.zoo`` does differently from RL Zoo's ``push_to_hub`` and ``load_from_hub``, and says so."""
 
 from __future__ import annotations
 
@@ -36,3 +36,26 @@ def correct_model_cards(repocard: Any) -> None:
         original(path, metadata)
 
     repocard.metadata_save = metadata_save
+
+
+def report_missing_files(huggingface_sb3: Any) -> None:
+    """RL Zoo 2.9.2 expects requests' HTTPError for a file the Hub has not; huggingface_hub 1.0 and later raise their own.
+
+    Without this, a model trained without VecNormalize cannot be loaded: ``vec_normalize.pkl`` is missing.
+
+    :param huggingface_sb3: the module of that name.
+    """
+    from huggingface_hub import errors
+    from requests.exceptions import HTTPError
+
+    missing = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
+    original = huggingface_sb3.load_from_hub
+
+    def load_from_hub(*args: Any, **kwargs: Any) -> str:
+        try:
+            return original(*args, **kwargs)
+        except missing as error:
+            print(f"The Hub says {error}: RL Zoo takes that for a file that need not be there")
+            raise HTTPError(str(error)) from error
+
+    huggingface_sb3.load_from_hub = load_from_hub

@@ -64,6 +64,7 @@ def sample_udrl_params(trial: Any, n_actions: int, n_envs: int, additional_args:
     trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
     trial.suggest_categorical("batch_size", [256, 512, 768, 1024, 1536, 2048])
     trial.suggest_categorical("last_few", [25, 50, 75, 100])
+    trial.suggest_float("command_increment_std", 1.0, 20.0, log=True)
     trial.suggest_categorical("n_candidates", [10, 20, 30, 40])
     trial.suggest_int("gradient_steps", 100, 300, step=50)
     trial.suggest_categorical("n_warm_up_episodes", [10, 30, 50])

@@ -211,6 +211,15 @@ def test_keywords_replace_saved_settings(saved, algorithm):
     assert optimizers_of(loaded)[0].param_groups[0]["lr"] == 0.125
 
 
+@pytest.mark.parametrize(("given", "kept"), [(7, (7, "step")), ((3, "episode"), (3, "episode"))])
+def test_train_freq_replaced_at_loading_is_what_the_constructor_takes(given, kept, saved, algorithm):
+    """RL Zoo passes all hyperparameters to ``load`` when it continues a training."""
+    _, path = saved
+    assert algorithm.load(path, env=Seeded(), train_freq=given).learn(10).train_freq == kept
+    with pytest.raises(ValueError, match="train_freq must be an integer >= 1"):
+        algorithm.load(path, train_freq=0)
+
+
 def test_paper_preset_round_trip(tmp_path, algorithm):
     model = algorithm("MlpPolicy", Seeded(), **PAPERS[algorithm], seed=0).learn(3)
     model.save(tmp_path / "model")

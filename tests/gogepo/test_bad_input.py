@@ -1,73 +1,26 @@
-"""Each bad input: one ValueError that names the argument and what was received."""
+"""Each bad input that GoGePo alone can be given; see ``tests/algorithms/test_bad_input.py`` for the others."""
 
 import numpy as np
 import pytest
-import torch as th
-from gymnasium import spaces
 
-from sb3_gogepo import GoGePo
 from tests.conftest import TINY
-from tests.toy_envs import ConstantObs, Seeded, Spaces
-
-BOX = spaces.Box(-1, 1, (2,), np.float32)
 
 ARGUMENTS = [
-    (dict(learning_rate=-1e-3), "learning_rate must be a finite number >= 0, got -0.001"),
-    (dict(learning_rate=np.nan), "learning_rate must be a finite number >= 0, got nan"),
-    (dict(learning_rate="lin_1e-3"), "learning_rate must be a finite number >= 0, got 'lin_1e-3'"),
     (dict(evaluator_learning_rate=-1), "evaluator_learning_rate must be a finite number >= 0, got -1"),
     (dict(evaluator_learning_rate=np.inf), "evaluator_learning_rate must be a finite number >= 0, got inf"),
-    (dict(buffer_size=0), "buffer_size must be an integer >= 1, got 0"),
-    (dict(buffer_size=1e4), "buffer_size must be an integer >= 1, got 10000.0"),
-    (dict(batch_size=0), "batch_size must be an integer >= 1, got 0"),
-    (dict(batch_size=-16), "batch_size must be an integer >= 1, got -16"),
-    (dict(batch_size=2.5), "batch_size must be an integer >= 1, got 2.5"),
-    (dict(batch_size=True), "batch_size must be an integer >= 1, got True"),
     (dict(recency=-0.1), "recency must be a finite number >= 0, got -0.1"),
     (dict(recency=np.inf), "recency must be a finite number >= 0, got inf"),
-    (dict(train_freq=0), "train_freq must be an integer >= 1, got 0"),
-    (dict(train_freq=(0, "episode")), "train_freq must be an integer >= 1, got 0"),
-    (dict(train_freq=(1, "epoch")), r"train_freq must be an integer >= 1 or a tuple .*got \(1, 'epoch'\)"),
     (dict(evaluator_gradient_steps=-1), "evaluator_gradient_steps must be an integer >= 0, got -1"),
     (dict(evaluator_gradient_steps=0.5), "evaluator_gradient_steps must be an integer >= 0, got 0.5"),
     (dict(generator_gradient_steps=-1), "generator_gradient_steps must be an integer >= 0, got -1"),
-    (dict(weight_noise_std=-0.1), "weight_noise_std must be a finite number >= 0, got -0.1"),
-    (dict(final_weight_noise_std=-1.0), "final_weight_noise_std must be a finite number >= 0, got -1.0"),
     (dict(elite_fraction=1.5), r"elite_fraction must be a number in \[0, 1\], got 1.5"),
     (dict(elite_fraction=np.nan), r"elite_fraction must be a number in \[0, 1\], got nan"),
-    (dict(weight_noise_std=np.nan), "weight_noise_std must be a finite number >= 0, got nan"),
-    (dict(weight_noise_scaling="fan_out"), "weight_noise_scaling must be one of 'fan_in', 'none', got 'fan_out'"),
-    (dict(weight_noise_scaling=None), "weight_noise_scaling must be one of 'fan_in', 'none', got None"),
-    (dict(first_command=np.nan), "first_command must be a finite number, got nan"),
-    (dict(command_increment=np.inf), "command_increment must be a finite number, got inf"),
-    (dict(command_increment_std="1"), "command_increment_std must be a finite number, got '1'"),
-    (dict(return_range=(1, 1)), r"return_range must be two finite numbers .*got \(1, 1\)"),
-    (dict(return_range=(0, np.inf)), r"return_range must be two finite numbers .*got \(0, inf\)"),
-    (dict(return_range=5), "return_range must be two finite numbers .*got 5"),
-    (dict(n_candidates=0), "n_candidates must be an integer >= 1, got 0"),
-    (dict(n_candidates=1.5), "n_candidates must be an integer >= 1, got 1.5"),
-    (dict(alive_bonus_offset=np.nan), "alive_bonus_offset must be a finite number, got nan"),
-    (dict(alive_bonus_offset=None), "alive_bonus_offset must be a finite number, got None"),
-    (dict(seed="one"), "seed must be an integer >= 0, got 'one'"),
-    (dict(seed=-1), "seed must be an integer >= 0, got -1"),
 ]
 
 POLICY_ARGUMENTS = [
-    (dict(net_arch=[64, 0]), r"net_arch must be a list of integers >= 1, got \[64, 0\]"),
-    (dict(net_arch=64), "net_arch must be a list of integers >= 1, got 64"),
-    (dict(net_arch=dict(pi=[64])), "net_arch must be a list of integers >= 1, got {'pi'"),
-    (dict(generator_net_arch=[1.5]), r"generator_net_arch must be a non-empty list of integers >= 1, got \[1.5\]"),
-    (dict(generator_net_arch=[]), r"generator_net_arch must be .*, got \[\]"),
     (dict(evaluator_net_arch=[-3]), r"evaluator_net_arch must be a list of integers >= 1, got \[-3\]"),
-    (dict(tile_size=0), "tile_size must be an integer >= 1, got 0"),
-    (dict(embedding_dim=0), "embedding_dim must be an integer >= 1, got 0"),
-    (dict(output_scale=0), "output_scale must be a finite number > 0, got 0"),
-    (dict(output_scale=np.nan), "output_scale must be a finite number > 0, got nan"),
     (dict(n_probing_states=0), "n_probing_states must be an integer >= 1, got 0"),
     (dict(probing_states_init="zeros"), "probing_states_init must be one of 'uniform', 'normal', got 'zeros'"),
-    (dict(activation_fn="tanh"), "activation_fn must be a torch.nn.Module class .*got 'tanh'"),
-    (dict(activation_fn=th.tanh), "activation_fn must be a torch.nn.Module class .*got <built-in"),
-    (dict(activation_fn=th.nn.Tanh()), r"activation_fn must be a torch.nn.Module class .*got Tanh\(\)"),
 ]
 
 
@@ -87,134 +40,13 @@ def test_policy_arguments(arguments, message, make_model):
     "arguments",
     [
         dict(learning_rate=0.0, evaluator_learning_rate=0),
-        dict(buffer_size=1, batch_size=1),
         dict(recency=0),
         dict(evaluator_gradient_steps=0),
         dict(generator_gradient_steps=0),
         dict(evaluator_gradient_steps=0, generator_gradient_steps=0),
         dict(weight_noise_std=0),
-        dict(n_candidates=1, train_freq=1),
-        dict(batch_size=np.int64(3), buffer_size=np.int64(5)),
-        dict(stats_window_size=1),
     ],
     ids=str,
 )
 def test_the_bounds_themselves_are_fine(arguments, make_model):
     make_model(**arguments).learn(15)
-
-
-# ---------------------------------------------------------------- policy and env
-
-
-@pytest.mark.parametrize("args", [("MlpPolcy",), ("Hoper-v3",), ("CnnPolicy",), (None,), (3,)])
-def test_policy_that_is_neither_alias_nor_env(args):
-    with pytest.raises(ValueError, match=f"(policy|env) must be .*got {args[0]!r}|environment is of type {type(args[0])}"):
-        GoGePo(*args)
-
-
-@pytest.mark.parametrize("policy", ["CnnPolicy", "Hopper-v3", 3, None, th.nn.Tanh, Seeded()])
-def test_policy_beside_an_env(policy):
-    with pytest.raises(ValueError, match="policy must be one of MlpPolicy or a policy class when env is given, got"):
-        GoGePo(policy, Seeded())
-
-
-def test_unknown_env_id():
-    with pytest.raises(ValueError, match="env must be a Gymnasium env or a registered id, got 'Hoper-v3'"):
-        GoGePo("MlpPolicy", "Hoper-v3")
-
-
-@pytest.mark.parametrize("env", [3, [Seeded()], th.nn.Tanh, Seeded], ids=["number", "list", "module", "env class"])
-def test_env_that_is_no_env(env):
-    with pytest.raises(ValueError, match=r"environment is of type .*, not a Gymnasium environment"):  # SB3's own words
-        GoGePo("MlpPolicy", env)
-
-
-def test_alias_without_env():
-    with pytest.raises(ValueError, match="env"):
-        GoGePo("MlpPolicy").learn(10)
-
-
-@pytest.mark.parametrize(
-    ("observation_space", "action_space", "message"),
-    [
-        (spaces.Discrete(4), BOX, "flat Box observation spaces, got Discrete.*FlattenObservation"),
-        (spaces.Dict(a=BOX), BOX, "flat Box observation spaces, got Dict.*FlattenObservation"),
-        (spaces.Tuple([BOX, BOX]), BOX, "flat Box observation spaces, got Tuple.*FlattenObservation"),
-        (
-            spaces.Box(0, 255, (40, 40, 3), np.uint8),
-            BOX,
-            r"flat Box observation spaces, got Box\(0, 255, .*FlattenObservation",
-        ),
-        (spaces.Box(-1, 1, (3, 3)), BOX, "flat Box observation spaces, got Box.*FlattenObservation"),
-        (BOX, spaces.MultiDiscrete([2, 2]), "Box and Discrete action spaces, got MultiDiscrete.*ActionWrapper"),
-        (BOX, spaces.MultiBinary(2), "Box and Discrete action spaces, got MultiBinary.*ActionWrapper"),
-        (BOX, spaces.Dict(a=BOX), "Box and Discrete action spaces, got Dict.*ActionWrapper"),
-        (BOX, spaces.Box(-1, np.inf, (2,)), "needs finite action bounds, got Box.*ActionWrapper"),
-        (BOX, spaces.Box(0, 3, (2,), np.int32), "Box action spaces of floats, got Box.*ActionWrapper"),
-    ],
-    ids=str,
-)
-def test_unsupported_spaces(observation_space, action_space, message, make_model):
-    with pytest.raises(ValueError, match=f"GoGePo .*{message}"):
-        make_model(Spaces(observation_space, action_space))
-
-
-# ---------------------------------------------------------------- methods
-
-NO_COMMANDS = [np.nan, np.inf, -np.inf, "high", [1.0, 2.0]]
-
-
-@pytest.mark.parametrize("command", [*NO_COMMANDS, None], ids=str)
-def test_generate_policy_needs_a_finite_command(command, make_model):
-    with pytest.raises(ValueError, match=r"command must be a finite number \(a return\), got"):
-        make_model().generate_policy(command)
-
-
-@pytest.mark.parametrize("command", NO_COMMANDS, ids=str)
-def test_command_must_be_finite(command, make_model):
-    model = make_model().learn(5)
-    before = model.command
-    with pytest.raises(ValueError, match=r"command must be a finite number \(a return\), got"):
-        model.command = command
-    assert model.command == before
-    model.learn(30, reset_num_timesteps=False)
-    assert model.command == model.best_return  # it still follows the best return
-
-
-@pytest.mark.parametrize("commands", [[1.0, np.nan], np.nan, [np.inf], ["high"], [None]], ids=str)
-def test_evaluate_commands_needs_finite_commands(commands, make_model):
-    with pytest.raises(ValueError, match=r"command must be a finite number \(a return\), got"):
-        make_model().evaluate_commands(commands)
-
-
-def test_evaluate_commands_bounds(make_model):
-    model = make_model()
-    with pytest.raises(ValueError, match="n_eval_episodes must be an integer >= 1, got 0"):
-        model.evaluate_commands([1.0], n_eval_episodes=0)
-    with pytest.raises(ValueError, match=r"commands must .*got \[\]"):
-        model.evaluate_commands([])
-    with pytest.raises(ValueError, match="spaces do not match"):
-        model.evaluate_commands([1.0], env=ConstantObs())
-
-
-@pytest.mark.parametrize("total_timesteps", [0, -5, np.nan, np.inf, "1e6", None])
-def test_total_timesteps(total_timesteps, make_model):
-    model = make_model()
-    with pytest.raises(ValueError, match=f"total_timesteps must be a finite number >= 1, got {total_timesteps!r}"):
-        model.learn(total_timesteps)
-    assert model.num_timesteps == 0
-
-
-@pytest.mark.parametrize("log_interval", [0, -1, 0.5])
-def test_log_interval(log_interval, make_model):
-    with pytest.raises(ValueError, match=f"log_interval must be an integer >= 1, got {log_interval}"):
-        make_model().learn(10, log_interval=log_interval)
-
-
-def test_a_model_refused_by_its_arguments_opens_no_env():
-    class Counted(Seeded):
-        def reset(self, **kwargs):
-            raise AssertionError("the env must not be touched")
-
-    with pytest.raises(ValueError, match="batch_size"):
-        GoGePo("MlpPolicy", Counted(), batch_size=0)

@@ -11,6 +11,7 @@ from sb3_gogepo import UDRL, presets
 from sb3_gogepo.common.losses import likelihood_loss
 from sb3_gogepo.udrl.acting import CommandActors
 from sb3_gogepo.udrl.policies import UDRLPolicy
+from sb3_gogepo.udrl.udrl import fit_slope
 from tests.helpers import OBSERVATIONS, act, parameters_of, record_logs
 from tests.toy_envs import ConstantObs, Seeded, Spaces
 
@@ -138,19 +139,35 @@ def test_the_reward_model_stands_in_for_the_rewards():
 # ---------------------------------------------------------------- commands and the loop
 
 
-def test_exploratory_commands(make_model):
-    model = make_model(last_few=3, n_candidates=200, n_warm_up_episodes=1)
-    for length, reward in [(1, 9.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, -1.0)]:
+@pytest.mark.parametrize("command_increment_std", [1.0, 4.0])
+@pytest.mark.parametrize("extrapolate_horizon", [False, True])
+def test_exploratory_commands(extrapolate_horizon, command_increment_std, make_model):
+    """Of the three best, the returns are 3, 4 and 8, the lengths 3, 4 and 2: the line falls by 4/14 a return unit."""
+    model = make_model(
+        last_few=3,
+        command_increment_std=command_increment_std,
+        extrapolate_horizon=extrapolate_horizon,
+        n_candidates=200,
+        n_warm_up_episodes=1,
+    )
+    for length, reward in [(2, 4.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, -1.0)]:
         model.replay_buffer.add(np.zeros((length, 2)), np.zeros((length, 1)), np.full(length, reward))
     model._candidate_num = 1  # the warm-up is over
     candidates = model.propose_candidates()
-    best = np.array([3.0, 4.0, 9.0])
-    assert set(candidates.horizons) == {np.mean([3, 4, 1])}
+    best = np.array([3.0, 4.0, 8.0])
+    slope = -4 / 14 if extrapolate_horizon else 0.0
+    np.testing.assert_allclose(candidates.horizons, np.maximum(3 + slope * (candidates.commands - 5), 1))
+    assert (candidates.horizons.min() == 1) == (extrapolate_horizon and command_increment_std == 4)
     assert candidates.commands.min() >= best.mean()
-    assert candidates.commands.max() <= best.mean() + best.std()
-    assert np.ptp(candidates.commands) > 0.9 * best.std()
+    assert candidates.commands.max() <= best.mean() + command_increment_std * best.std()
+    assert np.ptp(candidates.commands) > 0.9 * command_increment_std * best.std()
     model._command_the_best()
-    assert (model.command, model.horizon) == (pytest.approx(best.mean()), pytest.approx(np.mean([3, 4, 1])))
+    assert (model.command, model.horizon) == (pytest.approx(best.mean()), 3)
+
+
+def test_slope_of_equal_returns_is_0():
+    assert fit_slope(np.full(3, 2.0), np.array([1, 2, 3])) == 0
+    assert fit_slope(np.array([1.0, 3.0]), np.array([10, 20])) == 5
 
 
 def test_warm_up_acts_at_random_and_trains_nothing(make_model):
@@ -228,6 +245,7 @@ def test_behavior_learns_what_the_episodes_did(make_model):
 
 BAD = [
     (dict(last_few=0), "last_few must be an integer >= 1, got 0"),
+    (dict(command_increment_std=-1), "command_increment_std must be a finite number >= 0, got -1"),
     (dict(gradient_steps=-1), "gradient_steps must be an integer >= 0, got -1"),
     (dict(n_warm_up_episodes=0), "n_warm_up_episodes must be an integer >= 1, got 0"),
     (dict(return_scale=0), "return_scale must be a finite number > 0, got 0"),

@@ -44,7 +44,7 @@ def run(command: str | list[str], cwd: Path, check: bool = True, **variables: st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,  # against hanging, not against busy machines
         check=False,
     )
     if check and result.returncode != 0:

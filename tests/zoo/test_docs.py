@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from .conftest import ROOT, run
+from .conftest import ROOT, environment, run
 
 SMALLER = (
     (r"(train .*--env \S+)(?!.* -n )", r"\1 -n 600"),
     (r"-n 50000", r"-n 300"),
-    (r"(record_video .*)-n \d+", r"\1-n 5"),  # frames: drawn on the CPU, a second each
+    (r"(record_\w+ .*)-n \d+", r"\1-n 5"),  # frames: drawn on the CPU, a second each
     (r"--(eval|save)-freq \d+", r"--\1-freq 200"),
     (r"--load-checkpoint \d+", r"--load-checkpoint 200"),
     (r"-max \d+", r"-max 600"),
@@ -27,6 +29,16 @@ NEEDS_GL = "MUJOCO_GL="
 FAKE_HUB = """
 import pathlib, shutil, huggingface_hub
 
+def hf_hub_download(repo_id, filename, **kwargs):
+    path = pathlib.Path("uploaded", filename)
+    if not path.is_file():
+        import httpx2
+        from huggingface_hub.errors import RemoteEntryNotFoundError
+
+        response = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface.co"))
+        raise RemoteEntryNotFoundError(f"{filename} is not in {repo_id}", response=response)
+    return str(path)
+
 class HfApi:
     def create_repo(self, repo_id, **kwargs):
         return f"https://huggingface.co/{repo_id}"
@@ -37,7 +49,7 @@ class HfApi:
     def upload_folder(self, repo_id, folder_path, commit_message):
         shutil.copytree(folder_path, "uploaded")
 
-huggingface_hub.HfApi = HfApi
+huggingface_hub.HfApi, huggingface_hub.hf_hub_download = HfApi, hf_hub_download
 """
 
 
@@ -64,7 +76,7 @@ def test_documented_commands(zoo: Callable[..., str], tmp_path: Path) -> None:
     printed = {}
     for command in documented_commands():
         if not command.startswith(NEEDS_GL):
-            variables = {"PYTHONPATH": str(tmp_path / "hub_stub")} if "push_to_hub" in command else {}
+            variables = {"PYTHONPATH": str(tmp_path / "hub_stub")} if "_hub" in command else {}
             printed[command] = zoo(smaller(command), **variables)
 
     logs = tmp_path / "logs" / "gogepo"
@@ -90,6 +102,10 @@ def test_documented_commands(zoo: Callable[..., str], tmp_path: Path) -> None:
     assert (tmp_path / "scores.svg").stat().st_size > 1000
     assert "gogepo" in (tmp_path / "benchmark" / "benchmark.md").read_text()
     check_model_card(tmp_path / "uploaded")
+    assert "No normalization file" in output("load_from_hub")
+    downloaded = tmp_path / "downloads" / "gogepo" / "Hopper-v3_1"
+    assert {"Hopper-v3.zip", "evaluations.npz", "0.monitor.csv"} <= {path.name for path in downloaded.iterdir()}
+    assert "Mean reward" in output("-f downloads")
 
 
 def check_model_card(folder: Path) -> None:
@@ -107,8 +123,20 @@ def test_documented_videos(zoo: Callable[..., str], tmp_path: Path) -> None:
     probe = run("MUJOCO_GL=egl python -c 'import mujoco; mujoco.GLContext(64, 64)'", cwd=tmp_path, check=False)
     if probe.returncode != 0:
         pytest.skip("there is no EGL to draw with on this machine")
-    zoo("rl_zoo3 train --algo gogepo --env Hopper-v3 -n 100 --eval-freq -1")
+    ffmpeg = shutil.which("ffmpeg") or find_ffmpeg_of_imageio()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ffmpeg").symlink_to(ffmpeg)
+    path = os.pathsep.join([str(tmp_path / "bin"), environment()["PATH"]])
+    zoo("rl_zoo3 train --algo gogepo --env Hopper-v3 -n 100 --eval-freq -1 --save-freq 50")
     for command in documented_commands():
         if command.startswith(NEEDS_GL):
-            zoo(smaller(command))
-    assert len(list(tmp_path.rglob("*.mp4"))) == 2
+            zoo(smaller(command), PATH=path)
+    videos = {path.name for path in (tmp_path / "logs" / "gogepo" / "Hopper-v3_1" / "videos").glob("*.mp4")}
+    assert "training.mp4" in videos
+    assert {name.split("-")[0] for name in videos} == {"training.mp4", "checkpoint", "final"}
+    assert len(list((tmp_path / "videos").glob("*.mp4"))) == 1
+
+
+def find_ffmpeg_of_imageio() -> str:
+    """RL Zoo depends on moviepy, which brings one."""
+    return pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()

@@ -1,0 +1,139 @@
+"""Learning curves of UDRL and UDRLPG: one CSV a run in ``benchmarks/results/siblings/``, and the tables of the docs.
+
+``python -m benchmarks.siblings run udrlpg InvertedPendulum-v4 --steps 100000 --seeds 1 2 3`` trains and writes;
+``python -m benchmarks.siblings table`` prints what is there. Everything not given is at the class's defaults; another value
+is given as ``--set command_increment_std=1``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+import sb3_gogepo
+from sb3_gogepo import UDRL, UDRLPG
+from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+
+ALGORITHMS: dict[str, type[CommandAlgorithm]] = {"udrl": UDRL, "udrlpg": UDRLPG}
+#: UDRL's episodes of an iteration run side by side, which changes the speed only
+N_ENVS = {"udrl": 15, "udrlpg": 1}
+RESULTS = Path(__file__).parent / "results" / "siblings"
+COLUMNS = ("num_timesteps", "episodes", "train_return", "command", "eval_return", "eval_std", "eval_episodes")
+
+
+class Curve(BaseCallback):
+    """Evaluates between iterations, every ``eval_freq`` env steps, in envs of its own; ``rows`` has one entry each time.
+
+    ``train_return`` is the mean of the last 100 training episodes; ``eval_return`` is that of ``evaluate_policy``, which
+    acts without noise (greedily) on the best command so far.
+    """
+
+    def __init__(self, env_id: str, seed: int, eval_freq: int) -> None:
+        super().__init__()
+        self.eval_env = make_vec_env(env_id, n_envs=5, seed=1000 + seed)
+        self.eval_freq = self.next_eval = eval_freq
+        self.rows: list[dict[str, Any]] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self.next_eval:
+            self.next_eval = (self.num_timesteps // self.eval_freq + 1) * self.eval_freq
+            self.evaluate(n_episodes=10)
+
+    def evaluate(self, n_episodes: int) -> None:
+        """Append a row."""
+        model: Any = self.model
+        mean, std = evaluate_policy(model, self.eval_env, n_eval_episodes=n_episodes)
+        train_return = np.mean([info["r"] for info in model.ep_info_buffer])
+        values: tuple[Any, ...] = (model.num_timesteps, model._episode_num, train_return, model.command, mean, std, n_episodes)
+        self.rows.append(dict(zip(COLUMNS, (round(float(value), 3) for value in values), strict=True)))
+
+
+def run(name: str, env_id: str, steps: int, seed: int, eval_freq: int, settings: list[str]) -> Path:
+    """Train one seed and write its curve; the last row is the final model's, 20 episodes."""
+    env = make_vec_env(env_id, n_envs=N_ENVS[name])
+    curve = Curve(env_id, seed, eval_freq)
+    model = ALGORITHMS[name]("MlpPolicy", env, seed=seed, device="cpu", **parse(settings))
+    model.learn(steps, callback=curve, log_interval=None)
+    curve.evaluate(n_episodes=20)
+    path = RESULTS / ("_".join([name, env_id, str(steps), f"seed{seed}", *settings]) + ".csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        command = f"python -m benchmarks.siblings run {name} {env_id} --steps {steps} --seeds {seed}"
+        file.write(f"# {' '.join([command, *(['--set'] if settings else []), *settings])}\n# {versions()}\n")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(curve.rows)
+    return path
+
+
+def parse(settings: list[str]) -> dict[str, Any]:
+    """``["command_increment_std=1", "extrapolate_horizon=false"]`` -> constructor arguments; values are JSON."""
+    pairs = [setting.split("=", maxsplit=1) for setting in settings]
+    return {name: json.loads(value) for name, value in pairs}
+
+
+def versions() -> str:
+    """What a result may depend on."""
+    modules = (sb3_gogepo, th, stable_baselines3, gymnasium, np)
+    return ", ".join(
+        [f"{module.__name__} {module.__version__}" for module in modules] + [f"Python {platform.python_version()}"]
+    )
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The rows of one run."""
+    with path.open() as file:
+        lines = [line for line in file if not line.startswith("#")]
+    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def print_table() -> None:
+    """One row a run, in Markdown: the last evaluation."""
+    print("| Algorithm | Env | Env steps | Seed | Command | Return |\n|---|---|---|---|---|---|")
+    for path in sorted(RESULTS.glob("*.csv")):
+        name, env_id, _, seed, *settings = path.name.removesuffix(".csv").split("_", maxsplit=4)
+        last = read(path)[-1]
+        result = f"{last['command']:.1f} | {last['eval_return']:.1f} ± {last['eval_std']:.1f}"
+        task = f"{env_id} | {last['num_timesteps']:,.0f} | {seed.removeprefix('seed')}"
+        print(f"| {' '.join([name, *settings])} | {task} | {result} |")
+
+
+def main() -> None:
+    """``run`` or ``table``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="what", required=True)
+    commands.add_parser("table")
+    runs = commands.add_parser("run")
+    runs.add_argument("algo", choices=ALGORITHMS)
+    runs.add_argument("env")
+    runs.add_argument("--steps", type=int, required=True)
+    runs.add_argument("--seeds", type=int, nargs="+", default=[1])
+    runs.add_argument("--eval-freq", type=int, help="env steps between two evaluations (default: a tenth of --steps)")
+    runs.add_argument("--set", nargs="+", default=[], metavar="NAME=JSON", help="constructor arguments")
+    arguments = parser.parse_args()
+    if arguments.what == "table":
+        print_table()
+        return
+    th.set_num_threads(1)
+    for seed in arguments.seeds:
+        eval_freq = arguments.eval_freq or max(arguments.steps // 10, 1)
+        print(run(arguments.algo, arguments.env, arguments.steps, seed, eval_freq, arguments.set), flush=True)
+
+
+if __name__ == "__main__":
+    main()

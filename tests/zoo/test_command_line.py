@@ -1,0 +1,70 @@
+"""The ``rl_zoo3`` command with GoGePo's siblings; with GoGePo, ``test_docs.py`` runs it. And ``--track``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+#: algorithm -> an env, and what makes it learn within the few hundred steps of these tests
+SMALL = {
+    "udrl": ("CartPole-v1", "n_warm_up_episodes:5 n_candidates:5 train_freq:100 gradient_steps:5"),
+    "udrlpg": ("CartPole-v1", "n_warm_up_episodes:2 train_freq:100"),
+}
+#: what stands in for Weights & Biases; it writes down how it was called
+FAKE_WANDB = """
+import json
+
+class Run:
+    class config:
+        setdefaults = staticmethod(lambda values: None)
+
+def init(**kwargs):
+    with open("wandb.json", "w") as file:
+        json.dump({name: kwargs[name] for name in ("name", "project", "sync_tensorboard")}, file)
+    return Run
+"""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_train_enjoy_continue(name: str, zoo: Callable[..., str], tmp_path: Path) -> None:
+    env_id, params = SMALL[name]
+    train = f"rl_zoo3 train --algo {name} --env {env_id} -params n_envs:2 {params} --seed 1"
+    printed = zoo(f"{train} -n 600 --eval-freq 200 --eval-episodes 2 --save-freq 200 --save-replay-buffer --vec-env subproc")
+    assert f"presets/{name}.yml" in printed
+    assert "n_updates" in printed
+    folder = tmp_path / "logs" / name
+    expected = {"best_model.zip", "replay_buffer.pkl", "evaluations.npz", f"{env_id}.zip"}
+    assert expected <= {path.name for path in (folder / f"{env_id}_1").iterdir()}
+    checkpoint = next((folder / f"{env_id}_1").glob("rl_model_*_steps.zip")).name.split("_")[2]
+
+    enjoy = f"enjoy --algo {name} --env {env_id} -f logs --no-render -n 150"
+    for chosen in ("", "--load-best", f"--load-checkpoint {checkpoint}"):
+        assert "Mean reward" in zoo(f"rl_zoo3 {enjoy} {chosen}")
+    assert "Mean reward" in zoo(f"python -m sb3_gogepo.zoo {enjoy} --command 12")
+
+    printed = zoo(f"{train} -n 300 -i logs/{name}/{env_id}_1/{env_id}.zip")
+    assert "Loading replay buffer" in printed
+    assert (folder / f"{env_id}_2" / f"{env_id}.zip").is_file()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_optimize_then_train_with_a_trial(name: str, zoo: Callable[..., str], tmp_path: Path) -> None:
+    """Hyperparameters of a trial come back from the journal through the converter."""
+    env_id, _ = SMALL[name]
+    journal = "--storage study.log --study-name study"
+    train = f"rl_zoo3 train --algo {name} --env {env_id} -n 300 --eval-freq -1"
+    printed = zoo(f"{train} -optimize --n-trials 2 --n-evaluations 1 --no-optim-plots --sampler random --seed 1 {journal}")
+    assert "Best trial" in printed
+    assert "Loading from Optuna study" in zoo(f"{train} {journal} --trial-id 1")
+    assert (tmp_path / "logs" / name / f"{env_id}_1" / f"{env_id}.zip").is_file()
+
+
+def test_track_is_rl_zoos_own(zoo: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "wandb.py").write_text(FAKE_WANDB)
+    train = "rl_zoo3 train --algo gogepo --env CartPole-v1 -n 200 --eval-freq -1 --track --wandb-project-name mine"
+    zoo(train, PYTHONPATH=str(tmp_path / "stub"))
+    assert '"project": "mine", "sync_tensorboard": true' in (tmp_path / "wandb.json").read_text()
+    assert list((tmp_path / "runs").rglob("events.out.tfevents*"))
