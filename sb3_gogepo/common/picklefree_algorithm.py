@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
 from sb3_gogepo.common import archive
+from sb3_gogepo.common.load_checks import check_optimizer, check_policy_fits, check_settings, constructor_arguments
+from sb3_gogepo.common.untrusted import InvalidFileError
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PicklefreeAlgorithm")
 
@@ -74,7 +77,8 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
             code from the file is run.
         :param kwargs: attributes to overwrite, e.g. a ``learning_rate`` schedule that could not be saved.
-        :raises ValueError: if the file is damaged, of another algorithm, needs ``trust``, or ``env`` has other spaces.
+        :raises InvalidFileError: if the file is damaged, of another algorithm, or needs ``trust``; a ValueError.
+        :raises ValueError: if ``env`` has other spaces.
         """
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
@@ -83,27 +87,55 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             print(archive.read_system_info(path))
         replaced = {**(custom_objects or {}), **kwargs}
         skip = frozenset(replaced) - {"policy_kwargs"}
+        name = archive.name_of(path)
         settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
-        policy_class, saved_kwargs = settings.get("policy_class"), settings.get("policy_kwargs")
-        if not (isinstance(policy_class, type) and issubclass(policy_class, BasePolicy)):
-            raise ValueError(f"policy_class must be a policy class, got {policy_class!r} from '{path}'")
+        policy_class = settings.get("policy_class")
+        if not (isinstance(policy_class, type) and issubclass(policy_class, tuple(cls.policy_aliases.values()))):
+            raise InvalidFileError(f"policy_class must be a policy class of {cls.__name__}, got {policy_class!r} from {name}")
+        saved_kwargs = settings.get("policy_kwargs")
         if replaced.get("policy_kwargs", saved_kwargs) != saved_kwargs:
             raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
+        cls._check_policy(settings, state_dicts, name)
         if env is not None:
             env = cls._wrap_env(maybe_make_env(env, 0))
             check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
             settings["n_envs"] = env.num_envs
-        model = cls(policy=policy_class, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+        try:
+            arguments = constructor_arguments(cls, settings)
+            model = cls(policy=policy_class, env=env, device=device, _init_setup_model=False, **arguments)
+        except (ValueError, TypeError) as error:
+            raise InvalidFileError(f"{name} holds a wrong setting: {error}") from error
+        check_settings(model, settings, name)
         model.__dict__.update({**settings, **replaced})
         try:
             model._setup_model()
+            optimizers = [getattr(model.policy, optimizer) for optimizer in model.policy.optimizer_names]
+            fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
             model.set_parameters(state_dicts, exact_match=True, device=device)
-        except (ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"the networks in '{path}' do not fit its settings: {error}") from error
+            for optimizer, fresh_groups in zip(optimizers, fresh, strict=True):
+                check_optimizer(optimizer, fresh_groups, name)
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
         return model
 
+    @classmethod
+    def _check_policy(cls, settings: dict[str, Any], state_dicts: dict[str, Any], name: str) -> None:
+        """Raise unless the networks in a file fit its settings."""
+        arguments = {key: settings.get(key) for key in ("observation_space", "action_space")}
+        if not all(isinstance(space, spaces.Space) for space in arguments.values()):
+            raise InvalidFileError(f"observation_space and action_space must be spaces, got {arguments} from {name}")
+        if not isinstance(settings.get("policy_kwargs"), dict):
+            raise InvalidFileError(f"policy_kwargs must be a dict, got {settings.get('policy_kwargs')!r} from {name}")
+        arguments.update(settings["policy_kwargs"])
+        check_policy_fits(settings["policy_class"], arguments, state_dicts.get("policy"), name)
+
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
-        """As SB3's; ``predict`` uses the new parameters at once."""
+        """As SB3's; ``predict`` uses the new parameters at once.
+
+        :raises InvalidFileError: if a path is given, and its file is damaged or of another algorithm.
+        """
+        if isinstance(load_path_or_dict, (str, os.PathLike)):
+            _, load_path_or_dict = archive.read_zip(load_path_or_dict, type(self).__name__, device=device)
         super().set_parameters(load_path_or_dict, exact_match=exact_match, device=device)
         self.policy.forget_acting_weights()
 
@@ -115,12 +147,15 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         """Read what :meth:`save_replay_buffer` wrote. Training then goes on exactly as if it had not been interrupted.
 
         :param truncate_last_traj: accepted because RL Zoo passes it; there are no unfinished trajectories here.
-        :raises ValueError: if the file is damaged, or its policies have another size; the present buffer is kept then.
+        :raises InvalidFileError: if the file is damaged, or its policies have another size; the present buffer is kept then.
         """
-        buffer = self._make_replay_buffer()
         state = archive.read_tensors(path, suffix=".pt")
+        self._load_replay_buffer_state(state, archive.name_of(path))
+
+    def _load_replay_buffer_state(self, state: Any, name: str) -> None:
+        buffer = self._make_replay_buffer()
         try:
             buffer.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"'{path}' does not hold a replay buffer of this {type(self).__name__}: {error}") from error
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"{name} does not hold a replay buffer of this {type(self).__name__}: {error}") from error
         self.replay_buffer = buffer
