@@ -234,7 +234,9 @@ def read_zip(
     settings = decode_settings({key: value for key, value in encoded.items() if key not in skip}, trust, name)
     state_dicts = {}
     for entry in [entry for entry in entries if entry.endswith(".pth")]:
-        state_dicts[entry.removesuffix(".pth")] = load_tensors(entries[entry], f"entry '{entry}' of {name}", get_device(device))
+        state_dicts[entry.removesuffix(".pth")] = load_tensors(
+            entries[entry], f"entry '{entry}' of {name}", get_device(device)
+        )
     state_dicts.pop("pytorch_variables", None)
     return settings, state_dicts
 
@@ -274,4 +276,3 @@ def read_tensors(path: PathOrFile, device: th.device | str = "cpu", suffix: str 
 def name_of(path: PathOrFile) -> str:
     """What to call a file in errors."""
     return f"'{path}'" if isinstance(path, (str, os.PathLike)) else "the given file object"
-

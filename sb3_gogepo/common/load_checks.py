@@ -106,6 +106,6 @@ def check_optimizer(optimizer: th.optim.Optimizer, fresh_groups: list[dict[str, 
                 raise InvalidFileError(f"an optimizer in {name} does not fit its network")
         check_finite(state, f"an optimizer in {name}")
     for group, fresh in zip(optimizer.param_groups, fresh_groups, strict=True):
-        kinds = [{key: type(value) for key, value in options.items() if key not in ("lr", "params")} for options in (group, fresh)]
+        kinds = [{key: type(value) for key, value in options.items() if key != "params"} for options in (group, fresh)]
         if kinds[0] != kinds[1] or not _is_alike(0.0, group["lr"]):
             raise InvalidFileError(f"an optimizer in {name} has settings of the wrong kind")

@@ -17,11 +17,12 @@ import torch as th
 #: Entries a zip may have. A model has less than ten; ``torch.save`` makes one a tensor.
 MAX_ENTRIES = 100_000
 ENTRY_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")
+NUMBER_TYPES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 #: All that ``torch.save`` writes for state dicts: dicts, and tensors over storages of the usual number types.
 TENSOR_GLOBALS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
-    *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")),
+    *(f"torch {kind}Storage" for kind in NUMBER_TYPES),
 }
 GLOBAL_OPCODES = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 
