@@ -22,8 +22,8 @@ class ResumableCheckpointCallback(BaseCallback):
     See :meth:`~sb3_gogepo.common.picklefree_algorithm.PicklefreeAlgorithm.save_checkpoint` for what is in it and
     :meth:`~sb3_gogepo.common.picklefree_algorithm.PicklefreeAlgorithm.load_checkpoint` for how to go on.
 
-    On a signal, the run as of its last episode boundary is saved after the env step or the training round that is being
-    made; then ``learn`` stops and the signal is sent once more, to whoever handled it before: SIGTERM ends the process.
+    On a signal, the run as of its last episode boundary is saved: at once while episodes run, else after the training that
+    is going on. Then ``learn`` stops and the signal is sent once more, to whoever handled it before: SIGTERM ends the process.
     A second signal is handed on at once.
     Signals are handled in the main thread only, which is where Python delivers them.
 
@@ -48,6 +48,7 @@ class ResumableCheckpointCallback(BaseCallback):
         check_number("keep_last", keep_last, minimum=1, integer=True)
         self.save_freq, self.save_path, self.keep_last, self.signals = save_freq, save_path, keep_last, tuple(signals)
         self._saved_at = -1  # env steps
+        self._is_saving = False
         self._received: int | None = None
         self._old_handlers: dict[int, Any] = {}
 
@@ -63,7 +64,8 @@ class ResumableCheckpointCallback(BaseCallback):
         if ahead:
             raise ValueError(
                 f"save_path holds '{ahead[-1].name}', but the model has made {self.model.num_timesteps} env steps: "
-                f"load it with load_checkpoint('{self.save_path}', env), or choose another folder"
+                f"load it with load_checkpoint('{self.save_path}', env) and learn(..., reset_num_timesteps=False), "
+                "or choose another folder"
             )
         self._saved_at = self.model.num_timesteps if list_checkpoints(self.save_path) else -1
         self._received = None
@@ -73,22 +75,27 @@ class ResumableCheckpointCallback(BaseCallback):
     def _receive(self, number: int, frame: Any) -> None:
         if self._received is not None:  # asked twice: at once
             self._hand_on()
+            return
         self._received = number
+        if not self._is_saving:  # at once while episodes run: the env's processes may have had the signal, too
+            self._save()
 
     def _hand_on(self) -> None:
         """Put the old handlers back, and let them have the signal that came."""
         for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._old_handlers = {}
         if self._received is not None:
-            os.kill(os.getpid(), self._received)
+            received, self._received = self._received, None
+            os.kill(os.getpid(), received)
 
     def _on_rollout_start(self) -> None:
         assert isinstance(self.model, PicklefreeAlgorithm)
         start = self.model._iteration_start
         if start is not None and self._old_handlers:  # a signal may come during an episode
             self.model._iteration_start = start._replace(run_state={**generator_states(), **start.run_state})
-        if self.model.num_timesteps - max(self._saved_at, 0) >= self.save_freq:
+        is_due = self.model.num_timesteps - max(self._saved_at, 0) >= self.save_freq
+        if is_due or self._received is not None:
             self._save()
 
     def _on_step(self) -> bool:
@@ -107,7 +114,11 @@ class ResumableCheckpointCallback(BaseCallback):
         start = self.model._iteration_start
         if start is None or start.counters["num_timesteps"] <= self._saved_at:
             return
-        path = self.model.save_checkpoint(self.save_path, keep_last=self.keep_last)
+        self._is_saving = True
+        try:
+            path = self.model.save_checkpoint(self.save_path, keep_last=self.keep_last)
+        finally:
+            self._is_saving = False
         self._saved_at = steps_of(path)
         if self.verbose >= 1:
             print(f"Saved {path}")
