@@ -29,7 +29,7 @@ class Canary:
         self.path = str(path)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return eval, (f"open({self.path!r}, 'a').write('x')",)
+        return eval, (f"(lambda file: (file.write('x'), file.close()))(open({self.path!r}, 'a'))",)
 
 
 def read_entries(content: bytes) -> dict[str, bytes]:

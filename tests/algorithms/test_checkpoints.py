@@ -135,7 +135,9 @@ def test_half_written_checkpoints_are_not_seen_and_swept(make_model, tmp_path):
 def test_checkpoints_of_another_run_are_not_overwritten(make_model, tmp_path):
     make_model().learn(50, callback=ResumableCheckpointCallback(20, tmp_path))
     before = names(tmp_path)
-    with pytest.raises(ValueError, match=r"save_path holds 'checkpoint_.*_steps', but the model has made 0 env steps: load it"):
+    with pytest.raises(
+        ValueError, match=r"save_path holds 'checkpoint_.*_steps', but the model has made 0 env steps: load it"
+    ):
         make_model().learn(50, callback=ResumableCheckpointCallback(20, tmp_path))
     assert names(tmp_path) == before
 
