@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 #: what pip-audit says when it cannot reach its source
-OFFLINE = ("ConnectionError", "Failed to establish", "Max retries", "ServiceError", "Temporary failure", "timed out", "ProxyError")
+OFFLINE = ("ConnectionError", "Failed to establish", "Max retries", "ServiceError", "Temporary failure", "timed out")
 
 
 def main() -> int:

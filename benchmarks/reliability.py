@@ -129,7 +129,10 @@ def render_table(results: Path = RESULTS) -> str:
     names = list(ALGORITHMS)
     lines = ["| " + " | ".join(["survived", *names]) + " |", "|---" * (len(names) + 1) + "|"]
     for measurement, (_, _, _, text) in MEASUREMENTS.items():
-        rows = json.loads((results / f"{measurement}.json").read_text())["results"]
+        path = results / f"{measurement}.json"
+        if not path.exists():
+            continue  # not measured yet
+        rows = json.loads(path.read_text())["results"]
         cells = [f"{rows[name]['survived']} of {rows[name]['n']}" if name in rows else "" for name in names]
         lines.append("| " + " | ".join([text, *cells]) + " |")
     return "\n".join(lines) + "\n"
