@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check lint docs bench-update bench-scale clean
+.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-reliability clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
@@ -22,7 +22,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test docs
+check: lint audit test docs
+
+# Known holes in what is installed. Without network, or without pip-audit, this says so and does not fail.
+audit: $(VENV)/.test
+	$(BIN)/python -m benchmarks.audit
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
@@ -33,6 +37,10 @@ bench-update: $(VENV)/.test
 
 bench-scale: $(VENV)/.test
 	$(BIN)/python -m benchmarks.scale
+
+# An hour or more; writes the figures of docs/reliability.md.
+bench-reliability: $(VENV)/.test
+	$(BIN)/python -m benchmarks.reliability resume sigterm saves disk hostile table
 
 # One environment for all; each stamp records which extras are in it.
 $(VENV)/bin/python:

@@ -11,24 +11,22 @@ import importlib
 import io
 import json
 import os
-import pathlib
-import pickle
-import tempfile
+import re
 import warnings
-import zipfile
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
-from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
+from stable_baselines3.common.save_util import save_to_zip_file
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule, get_device
 
-PathOrFile = str | os.PathLike[str] | io.BufferedIOBase | io.BytesIO
+from sb3_gogepo.common.atomic_files import PathOrFile, read_bytes, write_atomically
+from sb3_gogepo.common.untrusted import InvalidFileError, first_line, load_tensors, read_zip_entries
 
+NUMBER_DTYPE = re.compile(r"[<>|=]?[biuf]\d+")
 TAG = "__type__"
 PICKLED = ":serialized:"  # SB3's mark of a cloudpickled entry
 #: Classes of these modules may be named in a file without ``trust``: importing them runs nothing but installed libraries.
@@ -114,7 +112,7 @@ def decode(value: Any, trust: bool = False) -> Any:
     if PICKLED in value:
         if not trust:
             raise ValueError("it is pickled, and unpickling runs code: pass trust=True if you know who wrote the file")
-        return cloudpickle.loads(base64.b64decode(value[PICKLED]))
+        return _unpickle_trusted(value[PICKLED])
     if TAG not in value:
         return {key: decode(item, trust) for key, item in value.items()}
     kind, content = value[TAG], {key: decode(item, trust) for key, item in value.items() if key != TAG}
@@ -128,13 +126,27 @@ def decode(value: Any, trust: bool = False) -> Any:
 _DECODERS: dict[str, Callable[..., Any]] = {
     "tuple": lambda items: tuple(items),
     "deque": lambda items, maxlen: deque(items, maxlen=maxlen),
-    "ndarray": lambda dtype, values: np.array(values, dtype=np.dtype(dtype)),
+    "ndarray": lambda dtype, values: np.array(values, dtype=_checked_dtype(dtype)),
     "Box": lambda low, high: spaces.Box(low=low, high=high, dtype=low.dtype.type),
     "Discrete": spaces.Discrete,
     "ConstantSchedule": lambda value: ConstantSchedule(value),
     "LinearSchedule": LinearSchedule,
     "unsaved": UnsavedValue,
 }
+
+
+def _unpickle_trusted(encoded: str) -> Any:
+    """SB3's own pickled entries, of a file whose author the user said to know. This runs whatever is in them."""
+    import cloudpickle  # not imported otherwise
+
+    return cloudpickle.loads(base64.b64decode(encoded))
+
+
+def _checked_dtype(dtype: Any) -> np.dtype:
+    """A dtype of plain numbers: no objects, and no sub-arrays, which would multiply the size."""
+    if not (isinstance(dtype, str) and NUMBER_DTYPE.fullmatch(dtype)):
+        raise ValueError(f"{str(dtype)[:80]!r} is no dtype of numbers")
+    return np.dtype(dtype)
 
 
 def _import_class(module: str, name: str, trust: bool) -> type:
@@ -172,16 +184,16 @@ def encode_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def decode_settings(encoded: dict[str, Any], trust: bool, source: Any) -> dict[str, Any]:
     """Decode each entry of a file's settings.
 
-    :raises ValueError: naming the file, the entry and what is wrong with it.
+    :raises InvalidFileError: naming the file, the entry and what is wrong with it.
     """
     if not isinstance(encoded, dict):
-        raise ValueError(f"{source} cannot be read: it holds no settings")
+        raise InvalidFileError(f"{source} cannot be read: it holds no settings")
     settings = {}
     for name, value in encoded.items():
         try:
             settings[name] = decode(value, trust)
-        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-            raise ValueError(f"cannot load '{name}' from {source}: {error}") from error
+        except Exception as error:  # whatever wrong types, huge numbers and deep nesting lead to
+            raise InvalidFileError(f"cannot load '{name[:80]}' from {source}: {str(error)[:400]}") from error
     return settings
 
 
@@ -207,33 +219,43 @@ def read_zip(
     """Read what :func:`write_zip` wrote: settings, state dicts.
 
     :param skip: settings that are not decoded at all.
-    :raises ValueError: if the file is empty, truncated, saved by another algorithm, or needs ``trust``.
+    :raises InvalidFileError: if the file is damaged, saved by another algorithm, or needs ``trust``.
     """
-    content = read_bytes(path, suffix=".zip")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            broken = archive.testzip()
-            if broken is not None:
-                raise ValueError(f"{_name(path)} is damaged: entry '{broken}' fails its checksum")
-            if "data" not in archive.namelist():
-                raise ValueError(f"{_name(path)} holds no 'data' entry: it was not saved by Stable-Baselines3 or sb3_gogepo")
-            encoded = json.loads(archive.read("data"))
-        _, state_dicts, _ = load_from_zip_file(io.BytesIO(content), load_data=False, device=device)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{_name(path)} is not a complete zip file ({len(content)} bytes): {error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{_name(path)} cannot be read: {_first_line(error)}") from error
-    saved_by = encoded.pop("algorithm", "another algorithm") if isinstance(encoded, dict) else "another algorithm"
+    name = name_of(path)
+    entries = read_zip_entries(read_bytes(path, suffix=".zip"), name)
+    if "data" not in entries:
+        raise InvalidFileError(f"{name} holds no 'data' entry: it was not saved by Stable-Baselines3 or sb3_gogepo")
+    encoded = parse_json(entries["data"], name)
+    if not isinstance(encoded, dict):
+        raise InvalidFileError(f"{name} cannot be read: it holds no settings")
+    saved_by = str(encoded.pop("algorithm", "another algorithm"))
     if saved_by != algorithm:
-        raise ValueError(f"{_name(path)} was saved by {saved_by}, not by {algorithm}")
-    encoded = {name: value for name, value in encoded.items() if name not in skip}
-    return decode_settings(encoded, trust, _name(path)), state_dicts
+        raise InvalidFileError(f"{name} was saved by {saved_by[:80]}, not by {algorithm}")
+    settings = decode_settings({key: value for key, value in encoded.items() if key not in skip}, trust, name)
+    state_dicts = {}
+    for entry in [entry for entry in entries if entry.endswith(".pth")]:
+        state_dicts[entry.removesuffix(".pth")] = load_tensors(
+            entries[entry], f"entry '{entry}' of {name}", get_device(device)
+        )
+    state_dicts.pop("pytorch_variables", None)
+    return settings, state_dicts
+
+
+def parse_json(content: bytes | str, name: str) -> Any:
+    """JSON as plain values.
+
+    :raises InvalidFileError: if it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidFileError(f"{name} cannot be read: {first_line(error)}") from error
 
 
 def read_system_info(path: PathOrFile) -> str:
     """What the machine that saved a zip was running."""
-    with zipfile.ZipFile(io.BytesIO(read_bytes(path, suffix=".zip"))) as archive:
-        return archive.read("system_info.txt").decode() if "system_info.txt" in archive.namelist() else "(not recorded)"
+    entries = read_zip_entries(read_bytes(path, suffix=".zip"), name_of(path))
+    return entries["system_info.txt"].decode(errors="replace") if "system_info.txt" in entries else "(not recorded)"
 
 
 def write_tensors(path: PathOrFile, content: dict[str, Any], suffix: str) -> None:
@@ -244,55 +266,13 @@ def write_tensors(path: PathOrFile, content: dict[str, Any], suffix: str) -> Non
 
 
 def read_tensors(path: PathOrFile, device: th.device | str = "cpu", suffix: str = "") -> dict[str, Any]:
-    """Read what :func:`write_tensors` wrote, with ``weights_only=True``.
+    """Read what :func:`write_tensors` wrote.
 
-    :raises ValueError: if the file is damaged or holds anything but tensors and plain values.
+    :raises InvalidFileError: if the file is damaged or holds anything but tensors and plain values.
     """
-    content = read_bytes(path, suffix=suffix)
-    try:
-        return th.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for damaged files
-        raise ValueError(f"{_name(path)} cannot be read ({len(content)} bytes): {_first_line(error)}") from error
+    return load_tensors(read_bytes(path, suffix=suffix), name_of(path), device)
 
 
-def write_atomically(path: PathOrFile, content: bytes, suffix: str) -> None:
-    """Write to a temporary file in the same folder, flush it to the disk, then rename it onto ``path``."""
-    if not isinstance(path, (str, os.PathLike)):
-        path.write(content)
-        return
-    target = pathlib.Path(path)
-    if target.suffix == "":
-        target = target.with_name(target.name + suffix)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files
-        os.replace(temporary, target)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def read_bytes(path: PathOrFile, suffix: str) -> bytes:
-    """All bytes of a path (``suffix`` is tried too) or of an open binary file."""
-    if not isinstance(path, (str, os.PathLike)):
-        path.seek(0)
-        return path.read()
-    file = pathlib.Path(path)
-    if not file.is_file() and pathlib.Path(f"{file}{suffix}").is_file():
-        file = pathlib.Path(f"{file}{suffix}")
-    return file.read_bytes()
-
-
-def _name(path: PathOrFile) -> str:
+def name_of(path: PathOrFile) -> str:
+    """What to call a file in errors."""
     return f"'{path}'" if isinstance(path, (str, os.PathLike)) else "the given file object"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [repr(error)])[0]

@@ -36,6 +36,7 @@ from sb3_gogepo.common.command_sweep import CommandSweep, sweep_commands
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
+from sb3_gogepo.common.run_state import iteration_start
 from sb3_gogepo.envs import LEGACY_IDS
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
@@ -192,17 +193,22 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         next_log = self._episode_num
         while self.num_timesteps < total_steps:
             self._update_current_progress_remaining(self.num_timesteps, total_steps)
+            self._iteration_start = iteration_start(self)
             candidates = self.propose_candidates()
             episodes = self.collect_episodes(candidates, callback)
             if episodes is None:  # a callback said stop
                 break
+            self._iteration_start = None
             self.store_episodes(candidates, episodes)
             self._update_current_progress_remaining(self.num_timesteps, total_steps)
             self._train_if_due(episodes)
             if log_interval is not None and self._episode_num >= next_log:
                 next_log = self._episode_num + log_interval
                 self.dump_logs()
+        else:  # a last boundary
+            self._iteration_start = iteration_start(self)
         callback.on_training_end()
+        self._iteration_start = None
         return self
 
     def propose_candidates(self) -> Any:

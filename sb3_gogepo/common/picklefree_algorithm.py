@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
 from sb3_gogepo.common import archive
+from sb3_gogepo.common.checkpoints import BUFFER_FILE, MODEL_FILE, RUN_STATE_FILE, latest_checkpoint, write_checkpoint
+from sb3_gogepo.common.checks import check_number
+from sb3_gogepo.common.load_checks import check_optimizer, check_policy_fits, check_settings, constructor_arguments
+from sb3_gogepo.common.run_state import IterationStart, encode_run_state, generator_states, iteration_start, restore_run_state
+from sb3_gogepo.common.untrusted import InvalidFileError
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PicklefreeAlgorithm")
 
@@ -25,6 +33,8 @@ class PicklefreeAlgorithm(BaseAlgorithm):
 
     policy: Any
     replay_buffer: Any
+    #: The last episode boundary, while episodes run: files that are saved meanwhile hold the run as it was then.
+    _iteration_start: IterationStart | None = None
 
     def _make_replay_buffer(self) -> Any:
         raise NotImplementedError
@@ -38,6 +48,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             "_last_episode_starts",
             "action_noise",
             "lr_schedule",
+            "_iteration_start",
         ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -48,12 +59,16 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     ) -> None:
         """Save everything but env and replay buffer in SB3's zip layout: no pickles, complete or not at all.
 
+        While episodes run (from a callback), the file holds the run as it was before they began: they are not in the
+        replay buffer yet, and whoever loads both runs them again.
+
         :param path: ``.zip`` is added where there is no suffix; missing folders are made.
         :param exclude: attributes to leave out in addition.
         :param include: attributes to write although they are left out by default, if JSON can express them.
         """
         left_out = {*self._excluded_save_params(), *(exclude or ())} - set(include or ())
-        settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        counters = {} if self._iteration_start is None else self._iteration_start.counters
+        settings = {name: counters.get(name, value) for name, value in self.__dict__.items() if name not in left_out}
         archive.write_zip(path, type(self).__name__, settings, self.get_parameters())
 
     @classmethod
@@ -74,7 +89,8 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
             code from the file is run.
         :param kwargs: attributes to overwrite, e.g. a ``learning_rate`` schedule that could not be saved.
-        :raises ValueError: if the file is damaged, of another algorithm, needs ``trust``, or ``env`` has other spaces.
+        :raises InvalidFileError: if the file is damaged, of another algorithm, or needs ``trust``; a ValueError.
+        :raises ValueError: if ``env`` has other spaces.
         """
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
@@ -83,27 +99,55 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             print(archive.read_system_info(path))
         replaced = {**(custom_objects or {}), **kwargs}
         skip = frozenset(replaced) - {"policy_kwargs"}
+        name = archive.name_of(path)
         settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
-        policy_class, saved_kwargs = settings.get("policy_class"), settings.get("policy_kwargs")
-        if not (isinstance(policy_class, type) and issubclass(policy_class, BasePolicy)):
-            raise ValueError(f"policy_class must be a policy class, got {policy_class!r} from '{path}'")
+        policy_class = settings.get("policy_class")
+        if not (isinstance(policy_class, type) and issubclass(policy_class, tuple(cls.policy_aliases.values()))):
+            raise InvalidFileError(f"policy_class must be a policy class of {cls.__name__}, got {policy_class!r} from {name}")
+        saved_kwargs = settings.get("policy_kwargs")
         if replaced.get("policy_kwargs", saved_kwargs) != saved_kwargs:
             raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
+        cls._check_policy(settings, state_dicts, name)
         if env is not None:
             env = cls._wrap_env(maybe_make_env(env, 0))
             check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
             settings["n_envs"] = env.num_envs
-        model = cls(policy=policy_class, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+        try:
+            arguments = constructor_arguments(cls, settings)
+            model = cls(policy=policy_class, env=env, device=device, _init_setup_model=False, **arguments)  # type: ignore[call-arg,arg-type]
+        except (ValueError, TypeError) as error:
+            raise InvalidFileError(f"{name} holds a wrong setting: {error}") from error
+        check_settings(model, settings, name)
         model.__dict__.update({**settings, **replaced})
         try:
             model._setup_model()
+            optimizers = [getattr(model.policy, optimizer) for optimizer in model.policy.optimizer_names]
+            fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
             model.set_parameters(state_dicts, exact_match=True, device=device)
-        except (ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"the networks in '{path}' do not fit its settings: {error}") from error
+            for optimizer, fresh_groups in zip(optimizers, fresh, strict=True):
+                check_optimizer(optimizer, fresh_groups, name)
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
         return model
 
+    @classmethod
+    def _check_policy(cls, settings: dict[str, Any], state_dicts: dict[str, Any], name: str) -> None:
+        """Raise unless the networks in a file fit its settings."""
+        arguments = {key: settings.get(key) for key in ("observation_space", "action_space")}
+        if not all(isinstance(space, spaces.Space) for space in arguments.values()):
+            raise InvalidFileError(f"observation_space and action_space must be spaces, got {arguments} from {name}")
+        if not isinstance(settings.get("policy_kwargs"), dict):
+            raise InvalidFileError(f"policy_kwargs must be a dict, got {settings.get('policy_kwargs')!r} from {name}")
+        arguments.update(settings["policy_kwargs"])
+        check_policy_fits(settings["policy_class"], arguments, state_dicts.get("policy"), name)
+
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
-        """As SB3's; ``predict`` uses the new parameters at once."""
+        """As SB3's; ``predict`` uses the new parameters at once.
+
+        :raises InvalidFileError: if a path is given, and its file is damaged or of another algorithm.
+        """
+        if isinstance(load_path_or_dict, (str, os.PathLike)):
+            _, load_path_or_dict = archive.read_zip(load_path_or_dict, type(self).__name__, device=device)
         super().set_parameters(load_path_or_dict, exact_match=exact_match, device=device)
         self.policy.forget_acting_weights()
 
@@ -115,12 +159,69 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         """Read what :meth:`save_replay_buffer` wrote. Training then goes on exactly as if it had not been interrupted.
 
         :param truncate_last_traj: accepted because RL Zoo passes it; there are no unfinished trajectories here.
-        :raises ValueError: if the file is damaged, or its policies have another size; the present buffer is kept then.
+        :raises InvalidFileError: if the file is damaged, or its policies have another size; the present buffer is kept then.
         """
+        state, name = archive.read_tensors(path, suffix=".pt"), archive.name_of(path)
         buffer = self._make_replay_buffer()
-        state = archive.read_tensors(path, suffix=".pt")
         try:
             buffer.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"'{path}' does not hold a replay buffer of this {type(self).__name__}: {error}") from error
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"{name} does not hold a replay buffer of this {type(self).__name__}: {error}") from error
         self.replay_buffer = buffer
+
+    def save_checkpoint(self, folder: str | os.PathLike[str], keep_last: int = 2) -> Path:
+        """Write all that the run depends on into a new folder inside ``folder``: complete or not at all.
+
+        Model, replay buffer and the statistics of a VecNormalize as of the last episode boundary, and the global random
+        generators of torch, NumPy and Python.
+
+        :param keep_last: checkpoints that stay; older ones are removed after the new one is complete.
+        :return: the new checkpoint.
+        :raises OSError: if it cannot be written; older checkpoints are intact then.
+        :raises ValueError: if ``keep_last`` is no integer >= 1.
+        """
+        check_number("keep_last", keep_last, minimum=1, integer=True)
+        start = self._iteration_start or iteration_start(self)
+        run_state = {**generator_states(), **start.run_state}
+
+        def write(checkpoint: Path) -> None:
+            self.save(checkpoint / MODEL_FILE)
+            self.save_replay_buffer(checkpoint / BUFFER_FILE)
+            archive.write_tensors(checkpoint / RUN_STATE_FILE, encode_run_state(run_state), suffix="")
+
+        return write_checkpoint(folder, start.counters["num_timesteps"], keep_last, write)
+
+    @classmethod
+    def load_checkpoint(cls: type[SelfAlgorithm], folder: str | os.PathLike[str], env: GymEnv, **kwargs: Any) -> SelfAlgorithm:
+        """Load the newest checkpoint in ``folder``; ``learn(..., reset_num_timesteps=False)`` then goes on exactly.
+
+        The global random generators of torch, NumPy and Python are set to what they were.
+
+        :param folder: where :meth:`save_checkpoint` wrote, or one of the checkpoints in it.
+        :param env: the env to go on in; a VecNormalize among its wrappers gets the saved statistics.
+        :param kwargs: as for :meth:`load`.
+        :raises FileNotFoundError: if there is no checkpoint.
+        :raises InvalidFileError: if a file in it is damaged, or of another algorithm.
+        """
+        checkpoint = Path(folder) if (Path(folder) / RUN_STATE_FILE).is_file() else latest_checkpoint(folder)
+        if checkpoint is None:
+            raise FileNotFoundError(f"there is no checkpoint in '{folder}'")
+        model = cls.load(checkpoint / MODEL_FILE, env=env, **kwargs)
+        model.load_replay_buffer(checkpoint / BUFFER_FILE)
+        model.load_run_state(checkpoint / RUN_STATE_FILE)
+        return model
+
+    def load_run_state(self, path: str | os.PathLike[str]) -> None:
+        """Set the global random generators, and the statistics of the env's VecNormalize, to those of a checkpoint.
+
+        :raises InvalidFileError: if the file is damaged, or its statistics do not fit the env.
+        """
+        state = archive.read_tensors(path)
+        if self.env is not None:
+            # learn resets an env it has not seen, which a VecNormalize would count as one more observation
+            self._last_obs = self.env.reset()  # type: ignore[assignment]
+            self._last_episode_starts = np.ones((self.env.num_envs,), dtype=bool)
+        try:
+            restore_run_state(state, self.get_vec_normalize_env())
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"'{path}' does not fit this {type(self).__name__}: {error}") from error

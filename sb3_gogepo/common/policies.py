@@ -18,9 +18,11 @@ from torch import nn
 from sb3_gogepo.common import archive
 from sb3_gogepo.common.checks import check_number, check_sizes
 from sb3_gogepo.common.generator import Generator
+from sb3_gogepo.common.load_checks import check_policy_fits
 from sb3_gogepo.common.normalization import ObservationNormalizer, ReturnScaler
 from sb3_gogepo.common.policy_weights import Layer, WeightLayout, forward_policies
 from sb3_gogepo.common.rollout import ActionMap
+from sb3_gogepo.common.untrusted import InvalidFileError
 
 SelfPolicy = TypeVar("SelfPolicy", bound="PicklefreePolicy")
 
@@ -29,6 +31,8 @@ class PicklefreePolicy(BasePolicy):
     """SB3's BasePolicy whose ``save`` and ``load`` use no pickle: tensors, and the constructor's arguments as JSON."""
 
     def _make_optimizer(self, module: nn.Module, learning_rate: float) -> th.optim.Optimizer:
+        if not (isinstance(self.optimizer_class, type) and issubclass(self.optimizer_class, th.optim.Optimizer)):
+            raise ValueError(f"optimizer_class must be a torch.optim.Optimizer class, got {self.optimizer_class!r}")
         kwargs = dict(self.optimizer_kwargs)
         if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
             kwargs.setdefault("fused", True)  # one kernel for all parameters
@@ -45,21 +49,19 @@ class PicklefreePolicy(BasePolicy):
     ) -> SelfPolicy:
         """Read a policy; no code from the file is run unless ``trust`` is True.
 
-        :raises ValueError: if the file is damaged, of another policy class, or needs ``trust``.
+        :raises InvalidFileError: if the file is damaged, of another policy class, or needs ``trust``.
         """
+        name = archive.name_of(path)
         content = archive.read_tensors(path, device=get_device(device))
         if not (isinstance(content, dict) and {"state_dict", "data"} <= content.keys() and isinstance(content["data"], str)):
-            raise ValueError(f"'{path}' was not saved by {cls.__name__}.save")
+            raise InvalidFileError(f"{name} was not saved by {cls.__name__}.save")
+        arguments = archive.decode_settings(archive.parse_json(content["data"], name), trust, name)
         try:
-            encoded = json.loads(content["data"])
-        except json.JSONDecodeError as error:
-            raise ValueError(f"'{path}' cannot be read: {error}") from error
-        arguments = archive.decode_settings(encoded, trust, f"'{path}'")
-        try:
+            check_policy_fits(cls, arguments, content["state_dict"], name)
             policy = cls(**arguments)
             policy.load_state_dict(content["state_dict"])
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"'{path}' does not hold a {cls.__name__}: {error}") from error
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"{name} does not hold a {cls.__name__}: {error}") from error
         return policy.to(get_device(device))
 
 

@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from sb3_gogepo.gogepo import GoGePo
 from sb3_gogepo.udrl import UDRL
 from sb3_gogepo.udrlpg import UDRLPG
+from sb3_gogepo.zoo.continuing import learn_on, load_all
 from sb3_gogepo.zoo.samplers import (
     convert_gogepo_params,
     convert_udrl_params,
@@ -81,12 +82,18 @@ def _add_search_spaces(hyperparams_opt: ModuleType) -> None:
         hyperparams_opt.HYPERPARAMS_CONVERTER.setdefault(name, entry.convert)
 
 
-def _add_presets(exp_manager: ModuleType) -> None:
-    """Without ``--conf-file``, RL Zoo looks for presets in its own folder only; let ours be found, too."""
+def _extend_manager(exp_manager: ModuleType) -> None:
+    """Let presets of ours be found, and ``-i`` go on exactly."""
     manager = exp_manager.ExperimentManager
-    original = manager.__init__
-    if hasattr(original, "__wrapped__"):
+    if hasattr(manager.__init__, "__wrapped__"):
         return
+    manager.__init__ = _find_presets(manager.__init__)
+    manager._load_pretrained_agent = load_all(manager._load_pretrained_agent)
+    manager.learn = learn_on(manager.learn)
+
+
+def _find_presets(original: Callable[..., None]) -> Callable[..., None]:
+    """Without ``--conf-file``, RL Zoo looks for presets in its own folder only."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -96,12 +103,12 @@ def _add_presets(exp_manager: ModuleType) -> None:
         if not config_given and self.algo in ALGORITHMS and not Path(self.config).exists():
             self.config = str(preset_path(self.algo))
 
-    manager.__init__ = init
+    return init
 
 
 #: module of RL Zoo -> what is added to it
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "rl_zoo3.utils": _add_algorithms,
     "rl_zoo3.hyperparams_opt": _add_search_spaces,
-    "rl_zoo3.exp_manager": _add_presets,
+    "rl_zoo3.exp_manager": _extend_manager,
 }
