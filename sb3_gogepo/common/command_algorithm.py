@@ -6,12 +6,15 @@ a candidate is, how it acts, what is stored of it, and how to train.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar, cast
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -27,15 +30,18 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import (
     check_action_space,
+    check_choice,
     check_number,
     check_observation_space,
     check_schedule,
     check_train_freq,
 )
 from sb3_gogepo.common.command_sweep import CommandSweep, sweep_commands
+from sb3_gogepo.common.faults import MAX_DISCARDED_IN_A_ROW, Discard, EnvFailedError, NonFiniteError, guarded, warn
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.common.policies import check_command
-from sb3_gogepo.common.rollout import Episode
+from sb3_gogepo.common.rollout import Actors, Episode, run_actors
+from sb3_gogepo.common.worker_pool import Job, WorkerPool, check_rollout, copy_env, make_backend
 from sb3_gogepo.envs import LEGACY_IDS
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
@@ -56,6 +62,13 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     :param alive_bonus_offset: added to each step's reward in the returns the algorithm learns from, e.g. -1 for Hopper;
         logged rewards stay the env's own (as sb3-contrib's ARS).
     :param normalize_observations: by running statistics kept in the policy. They change between iterations only.
+    :param on_non_finite: what to do about NaN and infinity in observations, actions, rewards, generated weights and
+        losses: ``"discard"`` the episode or gradient step with a warning, or ``"raise"``.
+    :param rollout_backend: where episodes run: ``"in-process"`` in ``env``; ``"subprocess"`` or ``"ray"`` in workers that
+        have an env each and are restarted when they fail. Then ``env`` is an id, an env that can be pickled (or a VecEnv
+        of such), or a function that makes an env.
+    :param rollout_workers: number of workers; None: as many as there are CPU cores.
+    :param rollout_kwargs: see :class:`~sb3_gogepo.common.worker_pool.PoolSettings`.
     :raises ValueError: naming the argument, for any value outside its range, unsupported spaces, or an unknown env.
     """
 
@@ -73,6 +86,10 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         n_candidates: int | None,
         alive_bonus_offset: float,
         normalize_observations: bool,
+        on_non_finite: str,
+        rollout_backend: str,
+        rollout_workers: int | None,
+        rollout_kwargs: dict[str, Any] | None,
         stats_window_size: int,
         tensorboard_log: str | None,
         policy_kwargs: dict[str, Any] | None,
@@ -90,6 +107,9 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         check_number("alive_bonus_offset", alive_bonus_offset)
         if seed is not None:
             check_number("seed", seed, minimum=0, integer=True)
+        check_choice("on_non_finite", on_non_finite, ("discard", "raise"))
+        pool_settings = check_rollout(rollout_backend, rollout_workers, rollout_kwargs)
+        env_fn = env if callable(env) and not isinstance(env, (gym.Env, VecEnv)) else None
         if env is not None:
             env = self._wrap_env(self._make_env(env, verbose), verbose)
             check_observation_space(env.observation_space, name)
@@ -113,6 +133,14 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self.n_candidates = n_candidates
         self.alive_bonus_offset = alive_bonus_offset
         self.normalize_observations = normalize_observations
+        self.on_non_finite = on_non_finite
+        self.rollout_backend = rollout_backend
+        self.rollout_workers = rollout_workers
+        self.rollout_kwargs = rollout_kwargs
+        #: Makes the env of a worker; None: workers get copies of ``env``. Not saved.
+        self.env_fn: Callable[[], gym.Env] | None = env_fn
+        self._pool_settings = pool_settings
+        self._pool: WorkerPool | None = None  # while learning
         #: Entropy from which every candidate's random numbers and reset seed derive
         self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
         self.best_return: float | None = None
@@ -120,6 +148,9 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self._follows_best = True  # does predict use the best command, or one the user set?
         self._has_warned = False  # of a command out of range
         self._candidate_num = 0
+        self._discarded_num = 0
+        self._skipped_steps = 0  # gradient steps
+        self._discarded_in_a_row = 0
         self._untrained_amount = 0  # env steps or episodes (train_freq's unit) since the last training
 
     # ------------------------------------------------------------------ set-up
@@ -142,6 +173,8 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     def _make_env(env: GymEnv | str, verbose: int) -> GymEnv:
         if isinstance(env, str) and verbose >= 1 and env in LEGACY_IDS:
             print(f"{env} needs mujoco-py, which is gone: using the dynamics and rewards of {LEGACY_IDS[env]}.")
+        if callable(env) and not isinstance(env, (gym.Env, VecEnv)):
+            return env()
         try:
             return maybe_make_env(env, 0)
         except GymnasiumError as error:
@@ -189,28 +222,78 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         )
         callback.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         next_log = self._episode_num
-        while self.num_timesteps < total_steps:
-            self._update_current_progress_remaining(self.num_timesteps, total_steps)
-            candidates = self.propose_candidates()
-            episodes = self.collect_episodes(candidates, callback)
-            if episodes is None:  # a callback said stop
-                break
-            self.store_episodes(candidates, episodes)
-            self._update_current_progress_remaining(self.num_timesteps, total_steps)
-            self._train_if_due(episodes)
-            if log_interval is not None and self._episode_num >= next_log:
-                next_log = self._episode_num + log_interval
-                self.dump_logs()
+        with self._workers():
+            while self.num_timesteps < total_steps:
+                self._update_current_progress_remaining(self.num_timesteps, total_steps)
+                candidates = self.propose_candidates()
+                episodes = self.collect_episodes(candidates, callback)
+                if episodes is None:  # a callback said stop
+                    break
+                self.store_episodes(candidates, episodes)
+                self._update_current_progress_remaining(self.num_timesteps, total_steps)
+                self._train_if_due(episodes)
+                if log_interval is not None and self._episode_num >= next_log:
+                    next_log = self._episode_num + log_interval
+                    self.dump_logs()
         callback.on_training_end()
         return self
+
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """The workers, if there are any, live as long as this context."""
+        if self.rollout_backend == "in-process":
+            yield
+            return
+        assert self.env is not None
+        self._pool = WorkerPool(make_backend(self.rollout_backend, self.env_fn or copy_env(self.env), self._pool_settings))
+        try:
+            yield
+        finally:
+            self._pool.close()
+            self._pool = None
 
     def propose_candidates(self) -> Any:
         """The next ``n_candidates`` candidates, with their ``commands`` and reset ``seeds``."""
         raise NotImplementedError
 
-    def collect_episodes(self, candidates: Any, callback: BaseCallback) -> list[Episode] | None:
-        """One episode of each candidate; None if the callback stopped the training."""
+    def make_actors(self, candidates: Any, chosen: slice, n_envs: int) -> Callable[[], Actors]:
+        """What makes the actors of the chosen candidates in ``n_envs`` envs; workers get it pickled."""
         raise NotImplementedError
+
+    def collect_episodes(self, candidates: Any, callback: BaseCallback) -> list[Episode] | None:
+        """One episode of each candidate; None if the callback stopped the training.
+
+        Where workers run the episodes, their steps are counted and reported to the callback when an episode and all
+        those before it are there, one by one in the candidates' order, as if one env had run them.
+        """
+        assert self.env is not None
+        callback.on_rollout_start()
+        on_step = self._step_counter(candidates, callback)
+        keep_observations = self._keeps_steps or self._updates_statistics
+        if self._pool is None:
+            n_envs = self.env.num_envs
+            with guarded(self.env):
+                episodes = run_actors(
+                    self.env,
+                    self.make_actors(candidates, slice(None), n_envs)(),
+                    candidates.seeds,
+                    on_step=on_step,
+                    keep_observations=keep_observations,
+                    keep_actions=self._keeps_steps,
+                )
+        else:
+            jobs = [
+                Job(self.make_actors(candidates, slice(i, i + 1), 1), seed, keep_observations, self._keeps_steps)
+                for i, seed in enumerate(candidates.seeds)
+            ]
+            episodes = self._pool.run(jobs, on_step)
+        callback.on_rollout_end()
+        return episodes
+
+    @property
+    def _n_candidates(self) -> int:
+        """Episodes of the next iteration."""
+        return self.n_candidates or (self.n_envs if self._pool is None else self._pool_settings.n_workers)
 
     def store_episode(self, candidates: Any, index: int, episode: Episode, episode_return: float) -> None:
         """Put one finished episode into the buffer; ``episode_return`` includes the alive bonus offset."""
@@ -234,6 +317,9 @@ class CommandAlgorithm(PicklefreeAlgorithm):
 
         return on_step
 
+    #: Are observations, actions and rewards of each step needed, or only what they amount to?
+    _keeps_steps: ClassVar[bool] = False
+
     @property
     def _updates_statistics(self) -> bool:
         """Do the observations of the next episodes enter the observation statistics?"""
@@ -242,17 +328,23 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     def store_episodes(self, candidates: Any, episodes: list[Episode]) -> None:
         """Put what the candidates did into buffer and statistics, in the candidates' order.
 
-        An episode with a return or an observation that is not finite is dropped, with a warning.
+        Discarded episodes, those with numbers that are not finite or too large for float32, and those of weights that are
+        not finite leave no trace but their steps.
+
+        :raises NonFiniteError: for such numbers, with ``on_non_finite="raise"``.
+        :raises EnvFailedError: after 20 discarded episodes in a row.
         """
         for i, episode in enumerate(episodes):
             episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
-            if not _is_finite(episode):
-                warnings.warn(
-                    f"an episode was dropped: its return ({episode_return}) or an observation is not finite", stacklevel=2
-                )
+            discard = episode.discarded or self.check_candidate(candidates, i) or _find_too_large(episode, episode_return)
+            if discard is not None:
+                self._discard(discard, number=self._candidate_num + i, seed=candidates.seeds[i])
                 continue
+            self._discarded_in_a_row = 0
             self.store_episode(candidates, i, episode, episode_return)
-            if self._updates_statistics and episode.observations is not None:
+            if self._updates_statistics and episode.moments is not None:
+                self.policy.normalizer.merge(episode.moments)
+            elif self._updates_statistics and episode.observations is not None:
                 self.policy.normalizer.update(episode.observations)
             self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
             self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
@@ -261,6 +353,39 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self._log_candidates(candidates)
         if self.best_return is not None:
             self.logger.record("train/best_return", self.best_return)
+
+    def check_candidate(self, candidates: Any, index: int) -> Discard | None:
+        """Why nothing may be learned from this candidate, whatever it did; None: it is fine."""
+        return None
+
+    def _discard(self, discard: Discard, number: int, seed: int) -> None:
+        """Count and report an episode that is not learned from."""
+        self._discarded_num += 1
+        self._discarded_in_a_row += 1
+        message = f"candidate {number} (reset seed {seed}): {discard.reason}"
+        if self.on_non_finite == "raise" and not discard.is_fault:
+            raise NonFiniteError(message)
+        if self._discarded_in_a_row >= MAX_DISCARDED_IN_A_ROW:
+            raise EnvFailedError(f"{self._discarded_in_a_row} episodes in a row had to be discarded; the last one: {message}")
+        warn(f"an episode is discarded: {message}")
+
+    def _record_losses(self, **losses: list[th.Tensor]) -> None:
+        """Log the mean loss of each kind; those that are nan stand for gradient steps that were not made."""
+        for name, values in losses.items():
+            if not values:
+                continue
+            stacked = th.stack(values).cpu()
+            made = stacked[th.isfinite(stacked)]
+            n_skipped = len(stacked) - len(made)
+            self.logger.record(f"train/{name}", made.mean().item() if len(made) else math.nan)
+            if not n_skipped:
+                continue
+            self._skipped_steps += n_skipped
+            message = f"{name} or its gradient was not finite in {n_skipped} of {len(stacked)} gradient steps"
+            if self.on_non_finite == "raise":
+                raise NonFiniteError(f"{message}; they were not made")
+            warn(f"{message}, which were skipped")
+        self.logger.record("train/skipped_steps", self._skipped_steps)
 
     def _log_candidates(self, candidates: Any) -> None:
         self.logger.record("train/command", float(candidates.commands[-1]))
@@ -289,6 +414,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
         if self.ep_success_buffer:
             self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        self.logger.record("rollout/discarded_episodes", self._discarded_num)
         self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / time_elapsed))
         self.logger.record("time/time_elapsed", int(time_elapsed), exclude="tensorboard")
@@ -360,6 +486,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
                 self._last_obs = None  # the training env was used: learn must reset it
 
 
-def _is_finite(episode: Episode) -> bool:
-    observations = episode.observations
-    return bool(np.isfinite(episode.episode_return)) and (observations is None or bool(np.isfinite(observations).all()))
+def _find_too_large(episode: Episode, episode_return: float) -> Discard | None:
+    """Networks and buffers hold float32: what is too large for that becomes infinite there."""
+    parts = {"return": episode_return, "observation": episode.observations, "action": episode.actions}
+    parts["squared observation"] = None if episode.moments is None else np.stack([episode.moments.mean, episode.moments.var])
+    for name, part in parts.items():
+        if part is not None and not (np.abs(part) <= np.finfo(np.float32).max).all():
+            return Discard(f"{name} of up to {np.abs(part).max():.3g} at one of its {episode.length} steps", is_fault=False)
+    return None

@@ -29,6 +29,7 @@ from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_gogepo.common.bucket_buffer import BucketBuffer
 from sb3_gogepo.common.checks import check_choice, check_number
+from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.common.losses import regression_loss
 from sb3_gogepo.udrlpg.policies import UDRLPGPolicy
@@ -82,6 +83,10 @@ class UDRLPG(GeneratorAlgorithm):
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool = True,
+        on_non_finite: str = "discard",
+        rollout_backend: str = "in-process",
+        rollout_workers: int | None = None,
+        rollout_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -113,6 +118,10 @@ class UDRLPG(GeneratorAlgorithm):
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
+            on_non_finite=on_non_finite,
+            rollout_backend=rollout_backend,
+            rollout_workers=rollout_workers,
+            rollout_kwargs=rollout_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
@@ -177,14 +186,10 @@ class UDRLPG(GeneratorAlgorithm):
         self._n_updates += n_rounds
         self.logger.record("train/learning_rate", learning_rate)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        if losses:
-            self.logger.record("train/generator_loss", th.stack(losses).mean().item())
+        self._record_losses(generator_loss=losses)
 
     def train_generator(self) -> th.Tensor:
-        """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss."""
+        """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss, nan if it made none."""
         samples = self.replay_buffer.sample(self.batch_size)
         loss = regression_loss(self.policy.generate_layers(samples.returns), self.policy.layout.split(samples.policy_weights))
-        self.policy.generator_optimizer.zero_grad()
-        loss.backward()
-        self.policy.generator_optimizer.step()
-        return loss.detach()
+        return step_if_finite(self.policy.generator_optimizer, loss)
