@@ -136,10 +136,10 @@ class Discards:
         for i in np.flatnonzero(dones):
             if ENV_FAULT in infos[i]:
                 self.reasons[i] = Discard(f"the env failed at step {lengths[i]}:\n{infos[i][ENV_FAULT]}", is_fault=True)
-        for i, discard in enumerate(self.reasons):
+        for k, discard in enumerate(self.reasons):
             if discard is not None:
-                infos[i] = {DISCARDED: discard.reason}
-                dones[i] = dones[i] or can_end_early
+                infos[k] = {DISCARDED: discard.reason}
+                dones[k] = dones[k] or can_end_early
         return infos
 
     def pop(self, index: int) -> Discard | None:
@@ -163,7 +163,7 @@ def step_if_finite(optimizer: th.optim.Optimizer, loss: th.Tensor) -> th.Tensor:
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
         optimizer.step()
-        del optimizer.found_inf
+        del optimizer.found_inf  # type: ignore[attr-defined]
     elif bool(is_finite):
         optimizer.step()
     return th.where(is_finite, loss.detach(), th.nan)

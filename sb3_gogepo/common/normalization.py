@@ -12,18 +12,18 @@ from torch import nn
 
 
 class Moments(NamedTuple):
-    """mean and (biased) variance, (n_obs,) each, of count observations: what running statistics need of an episode."""
+    """mean and (biased) variance, (n_obs,) each, of n observations: what running statistics need of an episode."""
 
     mean: np.ndarray
     var: np.ndarray
-    count: int
+    n: int
 
     @classmethod
     def of(cls, observations: np.ndarray) -> Moments:
         """Of (n, n_obs) raw observations."""
         observations = observations.astype(np.float64)
         with np.errstate(over="ignore"):  # whoever merges them looks at the result
-            return cls(mean=observations.mean(axis=0), var=observations.var(axis=0), count=len(observations))
+            return cls(mean=observations.mean(axis=0), var=observations.var(axis=0), n=len(observations))
 
 
 class ObservationNormalizer(nn.Module):
@@ -51,7 +51,7 @@ class ObservationNormalizer(nn.Module):
         statistics = RunningMeanStd(epsilon=0.0, shape=tuple(self.mean.shape))
         statistics.mean, statistics.var = self.mean.cpu().numpy(), self.var.cpu().numpy()
         statistics.count = self.count.item()
-        statistics.update_from_moments(moments.mean, moments.var, moments.count)
+        statistics.update_from_moments(moments.mean, moments.var, moments.n)
         self.mean.copy_(th.from_numpy(statistics.mean))
         self.var.copy_(th.from_numpy(statistics.var))
         self.count.fill_(statistics.count)

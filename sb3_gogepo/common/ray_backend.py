@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ class RayWorker:
         """
         exceptions = self.ray.exceptions
         try:
-            return self.ray.get(self.reference)
+            return copy.deepcopy(self.ray.get(self.reference))  # Ray's own arrays cannot be written to, and end with Ray
         except exceptions.RayTaskError:  # what run itself raises is no env's fault: those are in the outcome
             raise
         except exceptions.RayError as error:

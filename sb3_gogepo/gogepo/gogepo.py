@@ -171,14 +171,14 @@ class GoGePo(GeneratorAlgorithm):
         self._record_losses(evaluator_loss=evaluator_losses, generator_loss=generator_losses)
 
     def train_evaluator(self) -> th.Tensor:
-        """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss, nan if it made no step."""
+        """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         layers = self.policy.layout.split(samples.policy_weights)
         loss = evaluator_loss(self.policy.evaluator, layers, self.policy.return_scaler(samples.returns))
         return step_if_finite(self.policy.evaluator_optimizer, loss)
 
     def train_generator(self) -> th.Tensor:
-        """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss, nan if it made none."""
+        """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss (nan: no step)."""
         commands = self.replay_buffer.sample_returns(min(self.batch_size, len(self.replay_buffer)))
         self.policy.evaluator.requires_grad_(False)  # its gradients are not needed: save computing them
         loss = generator_loss(

@@ -189,7 +189,7 @@ class UDRLPG(GeneratorAlgorithm):
         self._record_losses(generator_loss=losses)
 
     def train_generator(self) -> th.Tensor:
-        """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss, nan if it made none."""
+        """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(self.batch_size)
         loss = regression_loss(self.policy.generate_layers(samples.returns), self.policy.layout.split(samples.policy_weights))
         return step_if_finite(self.policy.generator_optimizer, loss)
