@@ -6,13 +6,11 @@ a candidate is, how it acts, what is stored of it, and how to train.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +19,6 @@ from gymnasium import spaces
 from gymnasium.envs.registration import registry
 from gymnasium.error import Error as GymnasiumError
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
@@ -37,17 +34,16 @@ from sb3_gogepo.common.checks import (
     check_train_freq,
 )
 from sb3_gogepo.common.command_sweep import CommandSweep, sweep_commands
-from sb3_gogepo.common.faults import MAX_DISCARDED_IN_A_ROW, Discard, EnvFailedError, NonFiniteError, guarded, warn
-from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
+from sb3_gogepo.common.episodic_algorithm import EpisodicAlgorithm, find_too_large
 from sb3_gogepo.common.policies import check_command
-from sb3_gogepo.common.rollout import Actors, Episode, run_actors
-from sb3_gogepo.common.worker_pool import Job, WorkerPool, check_rollout, copy_env, make_backend
+from sb3_gogepo.common.rollout import Episode
+from sb3_gogepo.common.worker_pool import check_rollout
 from sb3_gogepo.envs import LEGACY_IDS
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
 
-class CommandAlgorithm(PicklefreeAlgorithm):
+class CommandAlgorithm(EpisodicAlgorithm):
     """Base class of the algorithms that act on commands.
 
     Parameters are SB3's, except:
@@ -78,7 +74,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     def __init__(
         self,
         policy: str | type[BasePolicy] | GymEnv,
-        env: GymEnv | str | None,
+        env: GymEnv | str | Callable[[], gym.Env] | None,
         learning_rate: float | Schedule,
         buffer_size: int,
         batch_size: int,
@@ -108,7 +104,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         if seed is not None:
             check_number("seed", seed, minimum=0, integer=True)
         check_choice("on_non_finite", on_non_finite, ("discard", "raise"))
-        pool_settings = check_rollout(rollout_backend, rollout_workers, rollout_kwargs)
+        check_rollout(rollout_backend, rollout_workers, rollout_kwargs)
         env_fn = env if callable(env) and not isinstance(env, (gym.Env, VecEnv)) else None
         if env is not None:
             env = self._wrap_env(self._make_env(env, verbose), verbose)
@@ -133,14 +129,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self.n_candidates = n_candidates
         self.alive_bonus_offset = alive_bonus_offset
         self.normalize_observations = normalize_observations
-        self.on_non_finite = on_non_finite
-        self.rollout_backend = rollout_backend
-        self.rollout_workers = rollout_workers
-        self.rollout_kwargs = rollout_kwargs
-        #: Makes the env of a worker; None: workers get copies of ``env``. Not saved.
-        self.env_fn: Callable[[], gym.Env] | None = env_fn
-        self._pool_settings = pool_settings
-        self._pool: WorkerPool | None = None  # while learning
+        self._init_rollouts(on_non_finite, rollout_backend, rollout_workers, rollout_kwargs, env_fn)
         #: Entropy from which every candidate's random numbers and reset seed derive
         self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
         self.best_return: float | None = None
@@ -148,9 +137,6 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self._follows_best = True  # does predict use the best command, or one the user set?
         self._has_warned = False  # of a command out of range
         self._candidate_num = 0
-        self._discarded_num = 0
-        self._skipped_steps = 0  # gradient steps
-        self._discarded_in_a_row = 0
         self._untrained_amount = 0  # env steps or episodes (train_freq's unit) since the last training
 
     # ------------------------------------------------------------------ set-up
@@ -170,7 +156,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         return "MlpPolicy", policy
 
     @staticmethod
-    def _make_env(env: GymEnv | str, verbose: int) -> GymEnv:
+    def _make_env(env: GymEnv | str | Callable[[], gym.Env], verbose: int) -> GymEnv:
         if isinstance(env, str) and verbose >= 1 and env in LEGACY_IDS:
             print(f"{env} needs mujoco-py, which is gone: using the dynamics and rewards of {LEGACY_IDS[env]}.")
         if callable(env) and not isinstance(env, (gym.Env, VecEnv)):
@@ -238,62 +224,9 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         callback.on_training_end()
         return self
 
-    @contextmanager
-    def _workers(self) -> Iterator[None]:
-        """The workers, if there are any, live as long as this context."""
-        if self.rollout_backend == "in-process":
-            yield
-            return
-        assert self.env is not None
-        self._pool = WorkerPool(make_backend(self.rollout_backend, self.env_fn or copy_env(self.env), self._pool_settings))
-        try:
-            yield
-        finally:
-            self._pool.close()
-            self._pool = None
-
     def propose_candidates(self) -> Any:
         """The next ``n_candidates`` candidates, with their ``commands`` and reset ``seeds``."""
         raise NotImplementedError
-
-    def make_actors(self, candidates: Any, chosen: slice, n_envs: int) -> Callable[[], Actors]:
-        """What makes the actors of the chosen candidates in ``n_envs`` envs; workers get it pickled."""
-        raise NotImplementedError
-
-    def collect_episodes(self, candidates: Any, callback: BaseCallback) -> list[Episode] | None:
-        """One episode of each candidate; None if the callback stopped the training.
-
-        Where workers run the episodes, their steps are counted and reported to the callback when an episode and all
-        those before it are there, one by one in the candidates' order, as if one env had run them.
-        """
-        assert self.env is not None
-        callback.on_rollout_start()
-        on_step = self._step_counter(candidates, callback)
-        keep_observations = self._keeps_steps or self._updates_statistics
-        if self._pool is None:
-            n_envs = self.env.num_envs
-            with guarded(self.env):
-                episodes = run_actors(
-                    self.env,
-                    self.make_actors(candidates, slice(None), n_envs)(),
-                    candidates.seeds,
-                    on_step=on_step,
-                    keep_observations=keep_observations,
-                    keep_actions=self._keeps_steps,
-                )
-        else:
-            jobs = [
-                Job(self.make_actors(candidates, slice(i, i + 1), 1), seed, keep_observations, self._keeps_steps)
-                for i, seed in enumerate(candidates.seeds)
-            ]
-            episodes = self._pool.run(jobs, on_step)
-        callback.on_rollout_end()
-        return episodes
-
-    @property
-    def _n_candidates(self) -> int:
-        """Episodes of the next iteration."""
-        return self.n_candidates or (self.n_envs if self._pool is None else self._pool_settings.n_workers)
 
     def store_episode(self, candidates: Any, index: int, episode: Episode, episode_return: float) -> None:
         """Put one finished episode into the buffer; ``episode_return`` includes the alive bonus offset."""
@@ -303,27 +236,6 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         """A random generator that derives from the run's seed and the candidate's number alone."""
         key = (self._candidate_num + index,)
         return np.random.default_rng(np.random.SeedSequence(entropy=self.run_seed, spawn_key=key))
-
-    def _step_counter(
-        self, candidates: Any, callback: BaseCallback
-    ) -> Callable[[int, list[dict[str, Any]], np.ndarray], bool]:
-        """What to call after each env step: counts it and asks the callback whether to go on."""
-
-        def on_step(n_steps: int, infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
-            self.num_timesteps += n_steps
-            self._update_info_buffer(infos, dones)
-            callback.update_locals({"self": self, "infos": infos, "dones": dones, "candidates": candidates})
-            return callback.on_step()
-
-        return on_step
-
-    #: Are observations, actions and rewards of each step needed, or only what they amount to?
-    _keeps_steps: ClassVar[bool] = False
-
-    @property
-    def _updates_statistics(self) -> bool:
-        """Do the observations of the next episodes enter the observation statistics?"""
-        return self.normalize_observations
 
     def store_episodes(self, candidates: Any, episodes: list[Episode]) -> None:
         """Put what the candidates did into buffer and statistics, in the candidates' order.
@@ -336,7 +248,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         """
         for i, episode in enumerate(episodes):
             episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
-            discard = episode.discarded or self.check_candidate(candidates, i) or _find_too_large(episode, episode_return)
+            discard = episode.discarded or self.check_candidate(candidates, i) or find_too_large(episode, episode_return)
             if discard is not None:
                 self._discard(discard, number=self._candidate_num + i, seed=candidates.seeds[i])
                 continue
@@ -353,39 +265,6 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self._log_candidates(candidates)
         if self.best_return is not None:
             self.logger.record("train/best_return", self.best_return)
-
-    def check_candidate(self, candidates: Any, index: int) -> Discard | None:
-        """Why nothing may be learned from this candidate, whatever it did; None: it is fine."""
-        return None
-
-    def _discard(self, discard: Discard, number: int, seed: int) -> None:
-        """Count and report an episode that is not learned from."""
-        self._discarded_num += 1
-        self._discarded_in_a_row += 1
-        message = f"candidate {number} (reset seed {seed}): {discard.reason}"
-        if self.on_non_finite == "raise" and not discard.is_fault:
-            raise NonFiniteError(message)
-        if self._discarded_in_a_row >= MAX_DISCARDED_IN_A_ROW:
-            raise EnvFailedError(f"{self._discarded_in_a_row} episodes in a row had to be discarded; the last one: {message}")
-        warn(f"an episode is discarded: {message}")
-
-    def _record_losses(self, **losses: list[th.Tensor]) -> None:
-        """Log the mean loss of each kind; those that are nan stand for gradient steps that were not made."""
-        for name, values in losses.items():
-            if not values:
-                continue
-            stacked = th.stack(values).cpu()
-            made = stacked[th.isfinite(stacked)]
-            n_skipped = len(stacked) - len(made)
-            self.logger.record(f"train/{name}", made.mean().item() if len(made) else math.nan)
-            if not n_skipped:
-                continue
-            self._skipped_steps += n_skipped
-            message = f"{name} or its gradient was not finite in {n_skipped} of {len(stacked)} gradient steps"
-            if self.on_non_finite == "raise":
-                raise NonFiniteError(f"{message}; they were not made")
-            warn(f"{message}, which were skipped")
-        self.logger.record("train/skipped_steps", self._skipped_steps)
 
     def _log_candidates(self, candidates: Any) -> None:
         self.logger.record("train/command", float(candidates.commands[-1]))
@@ -484,13 +363,3 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         finally:
             if env is None:
                 self._last_obs = None  # the training env was used: learn must reset it
-
-
-def _find_too_large(episode: Episode, episode_return: float) -> Discard | None:
-    """Networks and buffers hold float32: what is too large for that becomes infinite there."""
-    parts = {"return": episode_return, "observation": episode.observations, "action": episode.actions}
-    parts["squared observation"] = None if episode.moments is None else np.stack([episode.moments.mean, episode.moments.var])
-    for name, part in parts.items():
-        if part is not None and not (np.abs(part) <= np.finfo(np.float32).max).all():
-            return Discard(f"{name} of up to {np.abs(part).max():.3g} at one of its {episode.length} steps", is_fault=False)
-    return None

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cloudpickle
-import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -49,7 +48,7 @@ def failed(reason: str) -> Outcome:
 
 
 class EpisodeWorker:
-    """Runs episodes in an env of its own, which is made for the first one and anew after it failed.
+    """Runs episodes in an env of its own, which is made anew after it failed.
 
     :param env_pickle: function without arguments that makes the env, pickled by cloudpickle.
     """
@@ -58,13 +57,20 @@ class EpisodeWorker:
         self.env_pickle = env_pickle
         self.env: DummyVecEnv | None = None
 
-    def run(self, job: Job) -> Outcome:
-        """Run the episode. What the env raises ends the episode and is in the outcome."""
+    def make_env(self) -> str | None:
+        """Make the env unless it is there; returns the traceback if it cannot be made."""
         if self.env is None:
             try:
-                self.env = DummyVecEnv([self._make_env])
+                self.env = DummyVecEnv([lambda: Monitor(cloudpickle.loads(self.env_pickle)())])
             except Exception:
-                return failed(f"the env could not be made:\n{traceback.format_exc()}")
+                return traceback.format_exc()
+        return None
+
+    def run(self, job: Job) -> Outcome:
+        """Run the episode. What the env raises ends the episode and is in the outcome."""
+        if problem := self.make_env():
+            return failed(f"the env could not be made:\n{problem}")
+        assert self.env is not None
         infos: list[dict[str, Any]] = []
 
         def on_step(n_steps: int, step_infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
@@ -87,9 +93,6 @@ class EpisodeWorker:
         if not job.keep_steps and episode.observations is not None:
             episode = episode._replace(observations=None, moments=Moments.of(episode.observations))
         return Outcome(episode, {key: infos[0][key] for key in REPORTED_INFOS if key in infos[0]})
-
-    def _make_env(self) -> gym.Env:
-        return Monitor(cloudpickle.loads(self.env_pickle)())
 
     def _close_env(self) -> None:
         env, self.env = self.env, None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -53,7 +54,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
     def __init__(
         self,
         policy: str | type[BasePolicy] | GymEnv,
-        env: GymEnv | str | None,
+        env: GymEnv | str | Callable[[], gym.Env] | None,
         learning_rate: float | Schedule,
         buffer_size: int,
         batch_size: int,

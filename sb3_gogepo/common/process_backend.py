@@ -54,8 +54,8 @@ class ProcessWorker:
         with contextlib.suppress(ConnectionError):
             self.connection.send_bytes(cloudpickle.dumps(job))
 
-    def result(self) -> Outcome:
-        """Receive the outcome.
+    def result(self) -> Outcome | None:
+        """Receive the outcome, or that the env is made.
 
         :raises WorkerLost: if the process has ended.
         """
@@ -81,6 +81,8 @@ def _serve(connection: Connection, env_pickle: bytes) -> None:
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     worker = EpisodeWorker(env_pickle)
+    worker.make_env()  # if it fails, the first job says so
+    connection.send_bytes(cloudpickle.dumps(("ready", None)))
     while True:
         try:
             job = cloudpickle.loads(connection.recv_bytes())

@@ -78,24 +78,27 @@ class RayWorker:
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self.ray, self.actor = ray, actor
-        self.reference: Any = None
+        self.reference = actor.make_env.remote()
+        self.is_ready = False
 
     def submit(self, job: Job) -> None:
         """Call the actor's ``run``."""
         self.reference = self.actor.run.remote(job)
 
-    def result(self) -> Outcome:
-        """Get what ``run`` returned.
+    def result(self) -> Outcome | None:
+        """Get what ``run`` returned, or, the first time, None: the env is made (if not, the first job says so).
 
         :raises WorkerLost: if the actor died, or could not be made.
         """
         exceptions = self.ray.exceptions
         try:
-            return copy.deepcopy(self.ray.get(self.reference))  # Ray's own arrays cannot be written to, and end with Ray
+            outcome = copy.deepcopy(self.ray.get(self.reference))  # Ray's own arrays are read-only, and end with Ray
         except exceptions.RayTaskError:  # what run itself raises is no env's fault: those are in the outcome
             raise
         except exceptions.RayError as error:
             raise WorkerLost(f"{type(error).__name__}: {error}") from None
+        was_ready, self.is_ready = self.is_ready, True
+        return outcome if was_ready else None
 
     def kill(self) -> None:
         """End the actor's process."""

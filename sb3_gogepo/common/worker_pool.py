@@ -27,13 +27,13 @@ class WorkerLost(Exception):
 
 
 class Worker(Protocol):
-    """A process somewhere that runs one job at a time."""
+    """A process somewhere that makes its env first and then runs one job at a time."""
 
     def submit(self, job: Job) -> None:
         """Begin to run the job."""
 
-    def result(self) -> Outcome:
-        """What came of it; raises :class:`WorkerLost` if the worker died."""
+    def result(self) -> Outcome | None:
+        """What came of it (None: the worker is ready for its first job); raises :class:`WorkerLost` if it died."""
 
     def kill(self) -> None:
         """End the process at once, whatever it does."""
@@ -59,6 +59,7 @@ class PoolSettings(NamedTuple):
 
     :param n_workers: ``rollout_workers``.
     :param episode_timeout_s: a worker that needs more seconds for an episode is killed, and the episode run again.
+    :param start_timeout_s: the same for a worker that needs more seconds until its env is made.
     :param max_tries: times an episode is tried by workers that die or are too slow; then it is discarded.
     :param ray_init_kwargs: arguments of ``ray.init`` (``rollout_backend="ray"`` only), e.g. ``dict(address="auto")``. Not
         used if Ray is initialized already.
@@ -66,6 +67,7 @@ class PoolSettings(NamedTuple):
 
     n_workers: int
     episode_timeout_s: float = 600.0
+    start_timeout_s: float = 120.0
     max_tries: int = 3
     ray_init_kwargs: dict[str, Any] | None = None
 
@@ -86,6 +88,7 @@ def check_rollout(backend: str, n_workers: int | None, kwargs: dict[str, Any] | 
         check_choice("a key of rollout_kwargs", name, allowed)
     settings = PoolSettings(n_workers=n_workers or os.cpu_count() or 1, **kwargs)
     check_number("episode_timeout_s", settings.episode_timeout_s, minimum=0, exclusive=True)
+    check_number("start_timeout_s", settings.start_timeout_s, minimum=0, exclusive=True)
     check_number("max_tries", settings.max_tries, minimum=1, integer=True)
     return settings
 
@@ -123,8 +126,9 @@ def make_backend(name: str, env_fn: Callable[[], gym.Env], settings: PoolSetting
 
 
 class _Running(NamedTuple):
-    job_index: int
+    job_index: int | None  # None: the worker gets ready
     deadline: float  # time.monotonic()
+    timeout: str
 
 
 class WorkerPool:
@@ -171,6 +175,8 @@ class WorkerPool:
                     self._hand_out(jobs, waiting, running, tries)
                     for worker, outcome in self._collect(running):
                         job_index = running.pop(worker).job_index
+                        if job_index is None:
+                            continue
                         if isinstance(outcome, Outcome):
                             finished[job_index] = outcome
                         elif tries[job_index] < self.settings.max_tries:
@@ -183,30 +189,35 @@ class WorkerPool:
                 self._discharge(worker)
 
     def _hand_out(self, jobs: Sequence[Job], waiting: deque[int], running: dict[Any, _Running], tries: list[int]) -> None:
+        def run(worker: Any, job_index: int | None, timeout: str) -> None:
+            running[worker] = _Running(job_index, time.monotonic() + getattr(self.settings, timeout), timeout)
+
         while waiting and len(running) < self.settings.n_workers:
             idle = [worker for worker in self.workers if worker not in running]
             if not idle:
-                idle = [self.backend.start()]
-                self.workers += idle
+                self.workers.append(self.backend.start())
+                run(self.workers[-1], None, "start_timeout_s")
+                continue
             job_index = waiting.popleft()
             tries[job_index] += 1
-            running[idle[0]] = _Running(job_index, time.monotonic() + self.settings.episode_timeout_s)
+            run(idle[0], job_index, "episode_timeout_s")
             idle[0].submit(jobs[job_index])
 
-    def _collect(self, running: dict[Any, _Running]) -> Iterable[tuple[Any, Outcome | str]]:
+    def _collect(self, running: dict[Any, _Running]) -> Iterable[tuple[Any, Outcome | str | None]]:
         """(worker, outcome, or why it is lost) of those that have something to say."""
         next_deadline = min(one.deadline for one in running.values())
         ready = self.backend.wait(list(running), max(next_deadline - time.monotonic(), 0.0))
-        collected: list[tuple[Any, Outcome | str]] = []
+        collected: list[tuple[Any, Outcome | str | None]] = []
         for worker in ready:
             try:
                 collected.append((worker, worker.result()))
-                self._lost_in_a_row = 0
+                if running[worker].job_index is not None:
+                    self._lost_in_a_row = 0
             except WorkerLost as error:
                 collected.append((worker, self._lose(worker, str(error))))
         for worker, one in running.items():
             if worker not in ready and time.monotonic() > one.deadline:
-                reason = f"no result after {self.settings.episode_timeout_s:g} s (episode_timeout_s)"
+                reason = f"no result after {getattr(self.settings, one.timeout):g} s ({one.timeout})"
                 collected.append((worker, self._lose(worker, reason)))
         return collected
 
@@ -219,8 +230,9 @@ class WorkerPool:
         return reason
 
     def _discharge(self, worker: Any) -> None:
-        self.workers.remove(worker)
-        worker.kill()
+        if worker in self.workers:
+            self.workers.remove(worker)
+            worker.kill()
 
     def close(self) -> None:
         """End all workers."""

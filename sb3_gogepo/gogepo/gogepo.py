@@ -22,8 +22,10 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
@@ -68,7 +70,7 @@ class GoGePo(GeneratorAlgorithm):
     def __init__(
         self,
         policy: str | type[GoGePoPolicy] | GymEnv = "MlpPolicy",
-        env: GymEnv | str | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = DEFAULT_LEARNING_RATE,
         evaluator_learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 10_000,

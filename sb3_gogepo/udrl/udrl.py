@@ -24,6 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -75,7 +76,7 @@ class UDRL(CommandAlgorithm):
     def __init__(
         self,
         policy: str | type[UDRLPolicy] | GymEnv = "MlpPolicy",
-        env: GymEnv | str | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 500,
         batch_size: int = 256,

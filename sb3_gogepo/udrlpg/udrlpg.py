@@ -19,8 +19,10 @@ Differences from the reference code, in the default preset (``presets.UDRLPG_PAP
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -61,7 +63,7 @@ class UDRLPG(GeneratorAlgorithm):
     def __init__(
         self,
         policy: str | type[UDRLPGPolicy] | GymEnv = "MlpPolicy",
-        env: GymEnv | str | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 10_000,
         batch_size: int = 16,

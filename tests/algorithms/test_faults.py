@@ -1,0 +1,199 @@
+"""What goes wrong in an episode stays there: its steps count, and nothing else of it is seen again."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecMonitor
+
+from sb3_gogepo import UDRL
+from sb3_gogepo.common.faults import DiscardedEpisodeWarning, EnvFailedError, NonFiniteError
+from tests.faulty_envs import Faulty
+from tests.helpers import parameters_of, record_logs
+from tests.toy_envs import ConstantObs, Spaces
+
+NON_FINITE = ["observation nan", "observation inf", "reward nan", "reward inf"]
+
+
+def vec_env(fault, n_envs=2, **kwargs):
+    return make_vec_env(lambda: Faulty(fault), n_envs, **kwargs)
+
+
+def assert_clean(model):
+    """Nothing that is not finite is anywhere."""
+    assert th.isfinite(parameters_of(model)).all()
+    for name, value in model.replay_buffer.state_dict().items():
+        assert name == "rng" or th.isfinite(value).all()
+    assert np.isfinite([info["r"] for info in model.ep_info_buffer]).all()
+
+
+@pytest.mark.parametrize("fault", [*NON_FINITE, "raises", "reset raises"])
+def test_a_bad_episode_is_discarded_and_counted(fault, make_model):
+    """About a quarter of the episodes start above 0.5; their second step is their last."""
+    model = make_model(vec_env(fault), n_candidates=4)
+    recorder = record_logs(model)
+    with pytest.warns(DiscardedEpisodeWarning, match="an episode is discarded: candidate"):
+        model.learn(200, log_interval=1)
+    n_bad = model._discarded_num
+    assert 5 < n_bad < 30
+    assert recorder.entries[-1][1]["rollout/discarded_episodes"] == n_bad
+    n_good = model._episode_num - n_bad
+    n_steps_of_bad = {"reset raises": 1, "observation nan": 3, "observation inf": 3}.get(fault, 2)
+    assert model.num_timesteps == 4 * n_good + n_steps_of_bad * n_bad
+    if not isinstance(model, UDRL):  # which keeps the best episodes only
+        assert len(model.replay_buffer) == min(n_good, 50)
+    assert len(model.ep_info_buffer) == n_good
+    assert model.policy.normalizer.count.item() == 4 * n_good
+    assert model._n_updates > 0
+    assert_clean(model)
+
+
+@pytest.mark.parametrize("fault", ["raises", "observation nan"])
+def test_results_with_bad_episodes_do_not_depend_on_the_number_of_envs(fault, make_model):
+    models = [make_model(vec_env(fault, n_envs), n_candidates=4) for n_envs in (1, 3)]
+    for model in models:
+        with pytest.warns(DiscardedEpisodeWarning):
+            model.learn(100)
+    assert th.equal(*map(parameters_of, models))
+    assert models[0].num_timesteps == models[1].num_timesteps
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("observation nan", r"candidate \d+ \(reset seed \d+\): observation nan at step 3"),
+        ("observation inf", r"observation -?inf at step 3"),
+        ("reward nan", "reward nan at step 2"),
+    ],
+)
+def test_raise_names_what_and_where(fault, message, make_model):
+    with pytest.raises(NonFiniteError, match=message):
+        make_model(vec_env(fault), on_non_finite="raise").learn(200)
+
+
+def test_on_non_finite_is_checked(make_model):
+    with pytest.raises(ValueError, match="on_non_finite must be one of 'discard', 'raise', got 'ignore'"):
+        make_model(on_non_finite="ignore")
+
+
+@pytest.mark.parametrize("normalize_observations", [False, True])
+def test_numbers_too_large_for_float32_are_discarded(normalize_observations, make_model):
+    """They are finite in the env's float64, and infinite in a network."""
+
+    class Huge(Spaces):
+        def step(self, action):
+            return np.full(2, 1e300), 1e300, True, False, {}
+
+    env = Huge(spaces.Box(-np.inf, np.inf, (2,), np.float64), spaces.Box(-1, 1, (1,)))
+    model = make_model(env, normalize_observations=normalize_observations)
+    before = parameters_of(model)
+    with pytest.warns(DiscardedEpisodeWarning, match="reward inf at step 1|return of up to"), np.errstate(over="ignore"):
+        model.learn(3)
+    assert th.equal(parameters_of(model), before)
+
+
+@pytest.mark.parametrize("wrapper", [VecMonitor, lambda env: VecFrameStack(env, n_stack=2)])
+def test_under_wrappers_that_must_see_episodes_out(wrapper, make_model):
+    """The episode goes on, with zeros, and is discarded when it has ended."""
+    model = make_model(wrapper(vec_env("observation nan")), n_candidates=4)
+    with pytest.warns(DiscardedEpisodeWarning, match="observation nan at step 3"):
+        model.learn(100)
+    assert model.num_timesteps == 4 * model._episode_num
+    assert {info["l"] for info in model.ep_info_buffer} == {4}
+    assert_clean(model)
+
+
+# ---------------------------------------------------------------- envs that raise
+
+
+def test_the_traceback_is_reported(make_model):
+    with pytest.warns(DiscardedEpisodeWarning, match=r"the env failed at step 2:\n(.|\n)*the simulation has diverged"):
+        make_model(vec_env("raises")).learn(60)
+
+
+def test_an_env_that_keeps_failing_ends_the_training(make_model):
+    class Broken(ConstantObs):
+        def step(self, action):
+            raise RuntimeError("always")
+
+    with (
+        pytest.warns(DiscardedEpisodeWarning) as warned,
+        pytest.raises(EnvFailedError, match=r"20 episodes in a row had to be discarded; the last one: (.|\n)*always"),
+    ):
+        make_model(Broken()).learn(1000)
+    assert len(warned) == 19
+
+
+def test_the_envs_are_as_before_after_learning(make_model):
+    env = vec_env("raises")
+    single = env.envs[:]
+    with pytest.warns(DiscardedEpisodeWarning):
+        make_model(env).learn(60)
+    assert env.envs == single
+
+
+def test_evaluation_hides_nothing(make_model):
+    with pytest.raises(RuntimeError, match="the simulation has diverged"):
+        make_model(vec_env("raises")).evaluate_commands([0.0], n_eval_episodes=20)
+    with pytest.raises(NonFiniteError, match=r"command 0, seed \d+: reward nan at step 2"):
+        make_model(vec_env("reward nan")).evaluate_commands([0.0], n_eval_episodes=20)
+
+
+def test_a_dead_process_of_a_subproc_vec_env_is_explained(make_model):
+    env = vec_env("dies", vec_env_cls=SubprocVecEnv)
+    try:
+        with pytest.raises(
+            EnvFailedError, match=r'process of env .* has ended(.|\n)*rollout_backend="subprocess" restarts envs'
+        ):
+            make_model(env, n_candidates=4).learn(200)
+    finally:
+        for process in env.processes:
+            process.kill()
+        env.closed = True
+
+
+# ---------------------------------------------------------------- losses and generated weights
+
+
+def poison(model):
+    """Make the next loss infinite: in float32 the squares of these numbers overflow."""
+    for name, value in model.replay_buffer.state_dict().items():
+        if name in ("policy_weights", "actions"):
+            value.fill_(1e30)
+            break
+    state = model.replay_buffer.state_dict()
+    state["policy_weights" if "policy_weights" in state else "actions"].fill_(1e30)
+    model.replay_buffer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_loss_that_is_not_finite_makes_no_step(fused, make_model, tiny):
+    kwargs = {**tiny["policy_kwargs"], "optimizer_kwargs": dict(fused=fused)}
+    model = make_model(policy_kwargs=kwargs).learn(60)
+    recorder = record_logs(model)
+    with th.no_grad():  # a reward model, evaluator or generator whose outputs cannot be squared
+        for name, parameter in model.policy.named_parameters():
+            if name.startswith(("reward_model", "evaluator", "generator")):
+                parameter.fill_(1e30)
+    states = [optimizer.state_dict() for optimizer in (getattr(model.policy, n) for n in model.policy.optimizer_names)]
+    steps = [[float(one["step"]) for one in state["state"].values()] for state in states]
+    before = parameters_of(model)
+    with pytest.warns(DiscardedEpisodeWarning, match=r"_loss or its gradient was not finite in \d of \d gradient steps"):
+        model._train_if_due([])  # nothing is due
+        model.train(1)
+    model.dump_logs()
+    assert recorder.entries[-1][1]["train/skipped_steps"] == model._skipped_steps > 0
+    after = parameters_of(model)
+    assert th.isfinite(after).all()
+    named = [n for n, _ in model.policy.named_parameters()]
+    assert named
+    assert before.shape == after.shape
+    new_steps = [
+        [float(one["step"]) for one in getattr(model.policy, n).state_dict()["state"].values()]
+        for n in model.policy.optimizer_names
+    ]
+    assert new_steps == steps
+    model.on_non_finite = "raise"
+    with pytest.raises(NonFiniteError, match="gradient steps; they were not made"):
+        model.train(1)
