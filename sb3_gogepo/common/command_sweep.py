@@ -46,9 +46,8 @@ def sweep_commands(
             vec_normalize.training = was_training
     for i, episode in enumerate(episodes):
         if episode.discarded is not None:
-            raise NonFiniteError(
-                f"command {commands[i // len(seeds)]:g}, seed {seeds[i % len(seeds)]}: {episode.discarded.reason}"
-            )
+            where = f"command {commands[i // len(seeds)]:g}, seed {seeds[i % len(seeds)]}"
+            raise NonFiniteError(f"{where}: {episode.discarded.reason}")
     lengths = np.array([episode.length for episode in episodes]).reshape(len(commands), len(seeds))
     returns = np.array([episode.episode_return for episode in episodes]).reshape(lengths.shape) + alive_bonus_offset * lengths
     return CommandSweep(commands, returns.mean(axis=1), returns.std(axis=1), lengths.mean(axis=1))

@@ -1,5 +1,7 @@
 """What goes wrong in an episode stays there: its steps count, and nothing else of it is seen again."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch as th
@@ -7,10 +9,11 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecMonitor
 
-from sb3_gogepo import UDRL
+from sb3_gogepo import UDRL, GoGePo
 from sb3_gogepo.common.faults import DiscardedEpisodeWarning, EnvFailedError, NonFiniteError
+from tests.conftest import SMALL
 from tests.faulty_envs import Faulty
-from tests.helpers import parameters_of, record_logs
+from tests.helpers import optimizers_of, parameters_of, record_logs
 from tests.toy_envs import ConstantObs, Spaces
 
 NON_FINITE = ["observation nan", "observation inf", "reward nan", "reward inf"]
@@ -24,7 +27,7 @@ def assert_clean(model):
     """Nothing that is not finite is anywhere."""
     assert th.isfinite(parameters_of(model)).all()
     for name, value in model.replay_buffer.state_dict().items():
-        assert name == "rng" or th.isfinite(value).all()
+        assert not isinstance(value, th.Tensor) or th.isfinite(value).all(), name
     assert np.isfinite([info["r"] for info in model.ep_info_buffer]).all()
 
 
@@ -156,44 +159,45 @@ def test_a_dead_process_of_a_subproc_vec_env_is_explained(make_model):
 # ---------------------------------------------------------------- losses and generated weights
 
 
-def poison(model):
-    """Make the next loss infinite: in float32 the squares of these numbers overflow."""
-    for name, value in model.replay_buffer.state_dict().items():
-        if name in ("policy_weights", "actions"):
-            value.fill_(1e30)
-            break
-    state = model.replay_buffer.state_dict()
-    state["policy_weights" if "policy_weights" in state else "actions"].fill_(1e30)
-    model.replay_buffer.load_state_dict(state)
-
-
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_loss_that_is_not_finite_makes_no_step(fused, make_model, tiny):
-    kwargs = {**tiny["policy_kwargs"], "optimizer_kwargs": dict(fused=fused)}
-    model = make_model(policy_kwargs=kwargs).learn(60)
+    """All weights 1e30: the squares in losses and gradients are infinite in float32."""
+    model = make_model(policy_kwargs={**tiny["policy_kwargs"], "optimizer_kwargs": dict(fused=fused)}).learn(60)
     recorder = record_logs(model)
-    with th.no_grad():  # a reward model, evaluator or generator whose outputs cannot be squared
-        for name, parameter in model.policy.named_parameters():
-            if name.startswith(("reward_model", "evaluator", "generator")):
-                parameter.fill_(1e30)
-    states = [optimizer.state_dict() for optimizer in (getattr(model.policy, n) for n in model.policy.optimizer_names)]
-    steps = [[float(one["step"]) for one in state["state"].values()] for state in states]
-    before = parameters_of(model)
-    with pytest.warns(DiscardedEpisodeWarning, match=r"_loss or its gradient was not finite in \d of \d gradient steps"):
-        model._train_if_due([])  # nothing is due
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.fill_(1e30)
+    before = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in optimizers_of(model)]
+    assert all(before)
+    with pytest.warns(DiscardedEpisodeWarning, match="_loss or its gradient was not finite in 2 of 2 gradient steps"):
         model.train(1)
     model.dump_logs()
-    assert recorder.entries[-1][1]["train/skipped_steps"] == model._skipped_steps > 0
-    after = parameters_of(model)
-    assert th.isfinite(after).all()
-    named = [n for n, _ in model.policy.named_parameters()]
-    assert named
-    assert before.shape == after.shape
-    new_steps = [
-        [float(one["step"]) for one in getattr(model.policy, n).state_dict()["state"].values()]
-        for n in model.policy.optimizer_names
-    ]
-    assert new_steps == steps
+    assert recorder.entries[-1][1]["train/skipped_steps"] == 2 * len(before)
+    for parameter in model.policy.parameters():
+        assert (parameter == 1e30).all()
+    for state, optimizer in zip(before, optimizers_of(model), strict=True):
+        for index, one in optimizer.state_dict()["state"].items():
+            assert all(th.equal(value, state[index][name]) for name, value in one.items())
     model.on_non_finite = "raise"
-    with pytest.raises(NonFiniteError, match="gradient steps; they were not made"):
+    with pytest.raises(NonFiniteError, match="in 2 of 2 gradient steps; they were not made"):
         model.train(1)
+
+
+def test_weights_that_are_not_finite_stay_out_of_the_buffer():
+    model = GoGePo("MlpPolicy", Faulty(), **SMALL[GoGePo], n_candidates=3)
+    propose = model.propose_candidates
+
+    def propose_bad():
+        candidates = propose()
+        candidates.policy_weights[1, 0] = th.nan
+        candidates.policy_weights[2, :2] = -th.inf
+        return candidates
+
+    model.propose_candidates = propose_bad
+    n_weights = model.policy.layout.n_weights
+    with pytest.warns(DiscardedEpisodeWarning, match="candidate") as warned:
+        model.learn(9)
+    assert f"2 of {n_weights} generated weights are not finite (command 0)" in str(warned[-1].message)
+    assert len(warned) == 2
+    assert len(model.replay_buffer) == 1
+    assert_clean(model)
