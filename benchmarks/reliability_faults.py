@@ -67,7 +67,7 @@ def learn(algorithm: Any, n_steps: int, callback: BaseCallback | None = None, st
 # ---------------------------------------------------------------- equal results
 
 
-def measure_equality() -> dict[str, Any]:
+def measure_equality(backends: list[str]) -> dict[str, Any]:
     """The same training on 1, 2 and 4 envs or workers, in-process and on each backend."""
     results = {}
     for algorithm in SMALL:
@@ -77,7 +77,7 @@ def measure_equality() -> dict[str, Any]:
             env = make_vec_env(FaultyEnv, n_envs)
             kwargs = {**SMALL[algorithm], **ON_WORKERS}
             equal[f"in-process {n_envs}"] = digest(algorithm("MlpPolicy", env, **kwargs).learn(2000)) == expected
-            for backend in BACKENDS:
+            for backend in backends:
                 model = learn(algorithm, 2000, rollout_backend=backend, rollout_workers=n_envs)
                 equal[f"{backend} {n_envs}"] = digest(model) == expected
         results[algorithm.__name__] = equal
@@ -135,7 +135,7 @@ def is_worker(process: psutil.Process) -> bool:
     return "ray::EpisodeWorker" in command or is_forked
 
 
-def measure_kills(n_single: int, n_all: int) -> dict[str, Any]:
+def measure_kills(n_single: int, n_all: int, backends: list[str]) -> dict[str, Any]:
     """A training of n iterations in each of which workers are killed; each must bring what it brings undisturbed."""
     results: dict[str, Any] = {}
     step_s = 0.02  # an episode takes 0.4 s
@@ -143,7 +143,7 @@ def measure_kills(n_single: int, n_all: int) -> dict[str, Any]:
         n_steps = n_trials * ON_WORKERS["n_candidates"] * 20
         expected = Killer(0, kill_all, episode_s=0.4)
         learn(GoGePo, n_steps, expected)
-        for backend in BACKENDS:
+        for backend in backends:
             killer = Killer(n_trials, kill_all, episode_s=0.4)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -174,12 +174,12 @@ if __name__ == "__main__":
 """
 
 
-def measure_orphans(n_trials: int, folder: Path) -> dict[str, Any]:
+def measure_orphans(n_trials: int, folder: Path, backends: list[str]) -> dict[str, Any]:
     """SIGKILL for a driver whose workers are in the midst of episodes: is any process below it alive ten seconds later?"""
     script = folder / "driver.py"
     script.write_text(DRIVER, encoding="utf-8")
     results = {}
-    for backend in BACKENDS:
+    for backend in backends:
         n_clean = 0
         for trial in range(n_trials):
             step_s = ("0.02", "1000")[trial % 2]  # busy, or hanging
@@ -296,7 +296,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["equal", "kills", "orphans", "faults"])
     parser.add_argument("--scale", type=float, default=1.0, help="share of the trials, for a quick look")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--backends", nargs="+", default=BACKENDS)
     arguments = parser.parse_args()
+    backends: list[str] = list(arguments.backends)
     th.set_num_threads(1)
     warnings.simplefilter("ignore")
     count = lambda n: max(1, round(n * arguments.scale))  # noqa: E731
@@ -310,15 +312,15 @@ def main() -> None:
         results["faults"] = measure_faults(count(5))
         write(results, path)
     if "orphans" in arguments.only:
-        results["orphans"] = measure_orphans(count(10), path.parent)
+        results.setdefault("orphans", {}).update(measure_orphans(count(10), path.parent, backends))
         write(results, path)
-    if {"equal", "kills"} & set(arguments.only):
+    if {"equal", "kills"} & set(arguments.only) and "ray" in backends:
         RayBackend(b"", PoolSettings(n_workers=4))  # one Ray for all trainings to come
     if "equal" in arguments.only:
-        results["equal"] = measure_equality()
+        results["equal"] = measure_equality(backends)
         write(results, path)
     if "kills" in arguments.only:
-        results["kills"] = measure_kills(count(50), count(20))
+        results.setdefault("kills", {}).update(measure_kills(count(50), count(20), backends))
     write(results, path)
     ray.shutdown()
 

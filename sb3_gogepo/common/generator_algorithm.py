@@ -163,7 +163,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
         return partial(
             PolicyActors,
             self.policy.layout,
-            candidates.policy_weights[chosen].clone(),  # a view would be pickled with all the others
+            # zeros for weights that are not finite, which are found in check_candidate; a view would be pickled as a whole
+            candidates.policy_weights[chosen].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0),
             self.policy.activation,
             self.policy.action_map,
             self.policy.normalizer.frozen(),

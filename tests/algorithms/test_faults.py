@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecMonitor
 
 from sb3_gogepo import UDRL, GoGePo
 from sb3_gogepo.common.faults import DiscardedEpisodeWarning, EnvFailedError, NonFiniteError
@@ -96,10 +96,17 @@ def test_numbers_too_large_for_float32_are_discarded(normalize_observations, mak
     assert th.equal(parameters_of(model), before)
 
 
-@pytest.mark.parametrize("wrapper", [VecMonitor, lambda env: VecFrameStack(env, n_stack=2)])
-def test_under_wrappers_that_must_see_episodes_out(wrapper, make_model):
+@pytest.mark.parametrize(
+    "make_env",
+    [
+        lambda: VecMonitor(DummyVecEnv([lambda: Faulty("observation nan")] * 2)),
+        lambda: VecFrameStack(vec_env("observation nan"), n_stack=2),
+    ],
+    ids=["VecMonitor", "VecFrameStack"],
+)
+def test_under_wrappers_that_must_see_episodes_out(make_env, make_model):
     """The episode goes on, with zeros, and is discarded when it has ended."""
-    model = make_model(wrapper(vec_env("observation nan")), n_candidates=4)
+    model = make_model(make_env(), n_candidates=4)
     with pytest.warns(DiscardedEpisodeWarning, match="observation nan at step 3"):
         model.learn(100)
     assert model.num_timesteps == 4 * model._episode_num
