@@ -261,7 +261,7 @@ def train_once(trainer: str, fault: str, seed: int) -> str:
     idle_s, cpu_s = 0.0, 0.0
     try:
         while not receive.poll(1.0):
-            new_cpu_s = cpu_seconds(child.pid)
+            new_cpu_s = cpu_seconds(child.pid or 0)
             idle_s = 0.0 if new_cpu_s > cpu_s + 0.01 else idle_s + 1.0
             cpu_s = new_cpu_s
             if idle_s >= HANG_LIMIT_S:
