@@ -17,6 +17,11 @@ from tests.faulty_envs import DiesOnce, Faulty, only_in_the_driver
 from tests.helpers import assert_same_result, parameters_of
 from tests.toy_envs import Seeded
 
+# Ray keeps handles of processes it started until it is shut down, and then drops some without waiting for them
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::FutureWarning:ray"
+)
+
 SUBPROCESS = dict(rollout_backend="subprocess", rollout_workers=2, n_candidates=4)
 
 
