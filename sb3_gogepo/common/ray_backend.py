@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import secrets
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,16 @@ def import_ray() -> Any:
     return ray
 
 
+def _require_token() -> None:
+    """Let the Ray that is about to be started here demand a token, unless the user has decided otherwise."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "ray" not in sys.modules:  # Ray reads the mode when it is imported; later, its own default for local clusters counts
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
 class RayBackend:
     """One Ray core actor a worker, with one CPU each.
 
@@ -37,9 +48,7 @@ class RayBackend:
     def __init__(self, env_pickle: bytes, settings: PoolSettings) -> None:
         kwargs = dict(settings.ray_init_kwargs or {})
         if "address" not in kwargs and "RAY_ADDRESS" not in os.environ:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-            if "RAY_AUTH_TOKEN_PATH" not in os.environ:
-                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            _require_token()
             local = dict(_node_ip_address="127.0.0.1", include_dashboard=False, num_cpus=settings.n_workers)
             kwargs = {**local, **kwargs}
         self.settings, self.env_pickle = settings, env_pickle

@@ -36,7 +36,7 @@ from sb3_gogepo.common.checks import check_number
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.losses import likelihood_loss
-from sb3_gogepo.common.rollout import Episode, run_actors
+from sb3_gogepo.common.rollout import Actors, Episode, run_actors
 from sb3_gogepo.udrl.acting import CommandActors
 from sb3_gogepo.udrl.episode_buffer import EpisodeBuffer
 from sb3_gogepo.udrl.policies import UDRLPolicy
@@ -191,7 +191,7 @@ class UDRL(CommandAlgorithm):
 
     # ------------------------------------------------------------------ episodes
 
-    def make_actors(self, candidates: CommandedEpisodes, chosen: slice, n_envs: int) -> Callable[[], CommandActors]:
+    def make_actors(self, candidates: CommandedEpisodes, chosen: slice, n_envs: int) -> Callable[[], Actors]:
         """The chosen commands, with sampled actions."""
         policy = self.policy
         if self._pool is not None:  # to be pickled for machines that may have no GPU
