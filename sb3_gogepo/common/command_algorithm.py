@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from gymnasium.envs.registration import registry
 from gymnasium.error import Error as GymnasiumError
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
@@ -27,22 +27,24 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import (
     check_action_space,
+    check_choice,
     check_number,
     check_observation_space,
     check_schedule,
     check_train_freq,
 )
 from sb3_gogepo.common.command_sweep import CommandSweep, sweep_commands
-from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
+from sb3_gogepo.common.episodic_algorithm import EpisodicAlgorithm, find_too_large
 from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.common.run_state import iteration_start
+from sb3_gogepo.common.worker_pool import check_rollout
 from sb3_gogepo.envs import LEGACY_IDS
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
 
-class CommandAlgorithm(PicklefreeAlgorithm):
+class CommandAlgorithm(EpisodicAlgorithm):
     """Base class of the algorithms that act on commands.
 
     Parameters are SB3's, except:
@@ -57,6 +59,13 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     :param alive_bonus_offset: added to each step's reward in the returns the algorithm learns from, e.g. -1 for Hopper;
         logged rewards stay the env's own (as sb3-contrib's ARS).
     :param normalize_observations: by running statistics kept in the policy. They change between iterations only.
+    :param on_non_finite: what to do about NaN and infinity in observations, actions, rewards, generated weights and
+        losses: ``"discard"`` the episode or gradient step with a warning, or ``"raise"``.
+    :param rollout_backend: where episodes run: ``"in-process"`` in ``env``; ``"subprocess"`` or ``"ray"`` in workers that
+        have an env each and are restarted when they fail. Then ``env`` is an id, an env that can be pickled (or a VecEnv
+        of such), or a function that makes an env.
+    :param rollout_workers: number of workers; None: as many as there are CPU cores.
+    :param rollout_kwargs: see :class:`~sb3_gogepo.common.worker_pool.PoolSettings`.
     :raises ValueError: naming the argument, for any value outside its range, unsupported spaces, or an unknown env.
     """
 
@@ -66,7 +75,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
     def __init__(
         self,
         policy: str | type[BasePolicy] | GymEnv,
-        env: GymEnv | str | None,
+        env: GymEnv | str | Callable[[], gym.Env] | None,
         learning_rate: float | Schedule,
         buffer_size: int,
         batch_size: int,
@@ -74,6 +83,10 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         n_candidates: int | None,
         alive_bonus_offset: float,
         normalize_observations: bool,
+        on_non_finite: str,
+        rollout_backend: str,
+        rollout_workers: int | None,
+        rollout_kwargs: dict[str, Any] | None,
         stats_window_size: int,
         tensorboard_log: str | None,
         policy_kwargs: dict[str, Any] | None,
@@ -91,6 +104,9 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         check_number("alive_bonus_offset", alive_bonus_offset)
         if seed is not None:
             check_number("seed", seed, minimum=0, integer=True)
+        check_choice("on_non_finite", on_non_finite, ("discard", "raise"))
+        check_rollout(rollout_backend, rollout_workers, rollout_kwargs)
+        env_fn = env if callable(env) and not isinstance(env, (gym.Env, VecEnv)) else None
         if env is not None:
             env = self._wrap_env(self._make_env(env, verbose), verbose)
             check_observation_space(env.observation_space, name)
@@ -114,6 +130,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         self.n_candidates = n_candidates
         self.alive_bonus_offset = alive_bonus_offset
         self.normalize_observations = normalize_observations
+        self._init_rollouts(on_non_finite, rollout_backend, rollout_workers, rollout_kwargs, env_fn)
         #: Entropy from which every candidate's random numbers and reset seed derive
         self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
         self.best_return: float | None = None
@@ -140,9 +157,11 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         return "MlpPolicy", policy
 
     @staticmethod
-    def _make_env(env: GymEnv | str, verbose: int) -> GymEnv:
+    def _make_env(env: GymEnv | str | Callable[[], gym.Env], verbose: int) -> GymEnv:
         if isinstance(env, str) and verbose >= 1 and env in LEGACY_IDS:
             print(f"{env} needs mujoco-py, which is gone: using the dynamics and rewards of {LEGACY_IDS[env]}.")
+        if callable(env) and not isinstance(env, (gym.Env, VecEnv)):
+            return env()
         try:
             return maybe_make_env(env, 0)
         except GymnasiumError as error:
@@ -191,32 +210,29 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         )
         callback.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         next_log = self._episode_num
-        while self.num_timesteps < total_steps:
-            self._update_current_progress_remaining(self.num_timesteps, total_steps)
-            self._iteration_start = iteration_start(self)
-            candidates = self.propose_candidates()
-            episodes = self.collect_episodes(candidates, callback)
-            if episodes is None:  # a callback said stop
-                break
-            self._iteration_start = None
-            self.store_episodes(candidates, episodes)
-            self._update_current_progress_remaining(self.num_timesteps, total_steps)
-            self._train_if_due(episodes)
-            if log_interval is not None and self._episode_num >= next_log:
-                next_log = self._episode_num + log_interval
-                self.dump_logs()
-        else:  # a last boundary
-            self._iteration_start = iteration_start(self)
+        with self._workers():
+            while self.num_timesteps < total_steps:
+                self._update_current_progress_remaining(self.num_timesteps, total_steps)
+                self._iteration_start = iteration_start(self)
+                candidates = self.propose_candidates()
+                episodes = self.collect_episodes(candidates, callback)
+                if episodes is None:  # a callback said stop
+                    break
+                self._iteration_start = None
+                self.store_episodes(candidates, episodes)
+                self._update_current_progress_remaining(self.num_timesteps, total_steps)
+                self._train_if_due(episodes)
+                if log_interval is not None and self._episode_num >= next_log:
+                    next_log = self._episode_num + log_interval
+                    self.dump_logs()
+            else:  # a last boundary
+                self._iteration_start = iteration_start(self)
         callback.on_training_end()
         self._iteration_start = None
         return self
 
     def propose_candidates(self) -> Any:
         """The next ``n_candidates`` candidates, with their ``commands`` and reset ``seeds``."""
-        raise NotImplementedError
-
-    def collect_episodes(self, candidates: Any, callback: BaseCallback) -> list[Episode] | None:
-        """One episode of each candidate; None if the callback stopped the training."""
         raise NotImplementedError
 
     def store_episode(self, candidates: Any, index: int, episode: Episode, episode_return: float) -> None:
@@ -228,38 +244,26 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         key = (self._candidate_num + index,)
         return np.random.default_rng(np.random.SeedSequence(entropy=self.run_seed, spawn_key=key))
 
-    def _step_counter(
-        self, candidates: Any, callback: BaseCallback
-    ) -> Callable[[int, list[dict[str, Any]], np.ndarray], bool]:
-        """What to call after each env step: counts it and asks the callback whether to go on."""
-
-        def on_step(n_steps: int, infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
-            self.num_timesteps += n_steps
-            self._update_info_buffer(infos, dones)
-            callback.update_locals({"self": self, "infos": infos, "dones": dones, "candidates": candidates})
-            return callback.on_step()
-
-        return on_step
-
-    @property
-    def _updates_statistics(self) -> bool:
-        """Do the observations of the next episodes enter the observation statistics?"""
-        return self.normalize_observations
-
     def store_episodes(self, candidates: Any, episodes: list[Episode]) -> None:
         """Put what the candidates did into buffer and statistics, in the candidates' order.
 
-        An episode with a return or an observation that is not finite is dropped, with a warning.
+        Discarded episodes, those with numbers that are not finite or too large for float32, and those of weights that are
+        not finite leave no trace but their steps.
+
+        :raises NonFiniteError: for such numbers, with ``on_non_finite="raise"``.
+        :raises EnvFailedError: after 20 discarded episodes in a row.
         """
         for i, episode in enumerate(episodes):
             episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
-            if not _is_finite(episode):
-                warnings.warn(
-                    f"an episode was dropped: its return ({episode_return}) or an observation is not finite", stacklevel=2
-                )
+            discard = episode.discarded or self.check_candidate(candidates, i) or find_too_large(episode, episode_return)
+            if discard is not None:
+                self._discard(discard, number=self._candidate_num + i, seed=candidates.seeds[i])
                 continue
+            self._discarded_in_a_row = 0
             self.store_episode(candidates, i, episode, episode_return)
-            if self._updates_statistics and episode.observations is not None:
+            if self._updates_statistics and episode.moments is not None:
+                self.policy.normalizer.merge(episode.moments)
+            elif self._updates_statistics and episode.observations is not None:
                 self.policy.normalizer.update(episode.observations)
             self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
             self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
@@ -296,6 +300,7 @@ class CommandAlgorithm(PicklefreeAlgorithm):
             self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
         if self.ep_success_buffer:
             self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        self.logger.record("rollout/discarded_episodes", self._discarded_num)
         self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / time_elapsed))
         self.logger.record("time/time_elapsed", int(time_elapsed), exclude="tensorboard")
@@ -365,8 +370,3 @@ class CommandAlgorithm(PicklefreeAlgorithm):
         finally:
             if env is None:
                 self._last_obs = None  # the training env was used: learn must reset it
-
-
-def _is_finite(episode: Episode) -> bool:
-    observations = episode.observations
-    return bool(np.isfinite(episode.episode_return)) and (observations is None or bool(np.isfinite(observations).all()))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from sb3_gogepo.common.faults import NonFiniteError
 from sb3_gogepo.common.rollout import Episode
 
 
@@ -31,6 +32,7 @@ def sweep_commands(
 
     :param run_commands: env, commands, seeds -> episodes, command-major.
     :param alive_bonus_offset: added to the return for each step.
+    :raises NonFiniteError: if an observation, action or reward is not finite. What an env raises is not caught here.
     """
     vec_normalize = unwrap_vec_normalize(env)
     was_training = vec_normalize is not None and vec_normalize.training
@@ -42,6 +44,10 @@ def sweep_commands(
     finally:
         if vec_normalize is not None:
             vec_normalize.training = was_training
+    for i, episode in enumerate(episodes):
+        if episode.discarded is not None:
+            where = f"command {commands[i // len(seeds)]:g}, seed {seeds[i % len(seeds)]}"
+            raise NonFiniteError(f"{where}: {episode.discarded.reason}")
     lengths = np.array([episode.length for episode in episodes]).reshape(len(commands), len(seeds))
     returns = np.array([episode.episode_return for episode in episodes]).reshape(lengths.shape) + alive_bonus_offset * lengths
     return CommandSweep(commands, returns.mean(axis=1), returns.std(axis=1), lengths.mean(axis=1))

@@ -7,19 +7,22 @@ One iteration: choose commands, generate policies, add noise to their weights, r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.common.checks import check_choice, check_number, check_range
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+from sb3_gogepo.common.faults import Discard
 from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy
-from sb3_gogepo.common.rollout import Episode, run_episodes
+from sb3_gogepo.common.rollout import Actors, Episode, PolicyActors, run_episodes
 
 
 class Candidates(NamedTuple):
@@ -51,7 +54,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
     def __init__(
         self,
         policy: str | type[BasePolicy] | GymEnv,
-        env: GymEnv | str | None,
+        env: GymEnv | str | Callable[[], gym.Env] | None,
         learning_rate: float | Schedule,
         buffer_size: int,
         batch_size: int,
@@ -66,6 +69,10 @@ class GeneratorAlgorithm(CommandAlgorithm):
         n_candidates: int | None,
         alive_bonus_offset: float,
         normalize_observations: bool,
+        on_non_finite: str,
+        rollout_backend: str,
+        rollout_workers: int | None,
+        rollout_kwargs: dict[str, Any] | None,
         stats_window_size: int,
         tensorboard_log: str | None,
         policy_kwargs: dict[str, Any] | None,
@@ -92,6 +99,10 @@ class GeneratorAlgorithm(CommandAlgorithm):
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
+            on_non_finite=on_non_finite,
+            rollout_backend=rollout_backend,
+            rollout_workers=rollout_workers,
+            rollout_kwargs=rollout_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
@@ -123,7 +134,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
         A candidate's noise and reset seed derive from the run's seed and its number alone.
         """
-        n_candidates = self.n_candidates or self.n_envs
+        n_candidates = self._n_candidates
         commands = self.next_commands(n_candidates)
         policy_weights = self.policy.generate_weights(commands).cpu()
         noise_std, seeds = self._noise_std(), []
@@ -147,23 +158,26 @@ class GeneratorAlgorithm(CommandAlgorithm):
             return th.full((self.policy.layout.n_weights,), std)
         return std / self.policy.layout.fan_in().sqrt()
 
-    def collect_episodes(self, candidates: Candidates, callback: BaseCallback) -> list[Episode] | None:
-        """One episode of each candidate; None if the callback stopped the training."""
-        assert self.env is not None
-        callback.on_rollout_start()
-        episodes = run_episodes(
-            self.env,
+    def make_actors(self, candidates: Candidates, chosen: slice, n_envs: int) -> Callable[[], Actors]:
+        """Policies of the chosen candidates, with the observation statistics as they are now."""
+        return partial(
+            PolicyActors,
             self.policy.layout,
-            candidates.policy_weights,
+            # zeros for weights that are not finite, which are found in check_candidate; a view would be pickled as a whole
+            candidates.policy_weights[chosen].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0),
             self.policy.activation,
             self.policy.action_map,
             self.policy.normalizer.frozen(),
-            candidates.seeds,
-            on_step=self._step_counter(candidates, callback),
-            keep_observations=self._updates_statistics,
+            n_envs,
         )
-        callback.on_rollout_end()
-        return episodes
+
+    def check_candidate(self, candidates: Candidates, index: int) -> Discard | None:
+        """Weights that are not finite must not get into the buffer."""
+        n_bad = int((~th.isfinite(candidates.policy_weights[index])).sum())
+        if not n_bad:
+            return None
+        reason = f"{n_bad} of {candidates.policy_weights.shape[1]} generated weights are not finite"
+        return Discard(f"{reason} (command {candidates.commands[index]:g})", is_fault=False)
 
     def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer."""

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import nn
+
+
+class Moments(NamedTuple):
+    """mean and (biased) variance, (n_obs,) each, of n observations: what running statistics need of an episode."""
+
+    mean: np.ndarray
+    var: np.ndarray
+    n: int
+
+    @classmethod
+    def of(cls, observations: np.ndarray) -> Moments:
+        """Of (n, n_obs) raw observations."""
+        observations = observations.astype(np.float64)
+        with np.errstate(over="ignore"):  # whoever merges them looks at the result
+            return cls(mean=observations.mean(axis=0), var=observations.var(axis=0), n=len(observations))
 
 
 class ObservationNormalizer(nn.Module):
@@ -28,10 +44,14 @@ class ObservationNormalizer(nn.Module):
 
     def update(self, observations: np.ndarray) -> None:
         """Merge (n, n_obs) raw observations."""
+        self.merge(Moments.of(observations))
+
+    def merge(self, moments: Moments) -> None:
+        """Merge the moments of further observations."""
         statistics = RunningMeanStd(epsilon=0.0, shape=tuple(self.mean.shape))
         statistics.mean, statistics.var = self.mean.cpu().numpy(), self.var.cpu().numpy()
         statistics.count = self.count.item()
-        statistics.update(observations.astype(np.float64))
+        statistics.update_from_moments(moments.mean, moments.var, moments.n)
         self.mean.copy_(th.from_numpy(statistics.mean))
         self.var.copy_(th.from_numpy(statistics.var))
         self.count.fill_(statistics.count)

@@ -19,6 +19,8 @@ from stable_baselines3.common.vec_env import (
 )
 from torch import nn
 
+from sb3_gogepo.common.faults import Discard, Discards
+from sb3_gogepo.common.normalization import Moments
 from sb3_gogepo.common.policy_weights import BatchedActor, WeightLayout
 
 
@@ -26,7 +28,8 @@ class Episode(NamedTuple):
     """What one candidate did in one episode.
 
     ``episode_return`` is in the env's own reward units, without the alive bonus offset; ``observations`` are the raw
-    ones the policy acted on, (length, n_obs), ``actions`` and ``rewards`` what it did and got; None when not asked for.
+    ones the policy acted on, (length, n_obs), ``moments`` theirs, ``actions`` and ``rewards`` what it did and got; None
+    when not asked for. Nothing may be learned from an episode that is ``discarded``.
     """
 
     episode_return: float
@@ -34,6 +37,8 @@ class Episode(NamedTuple):
     observations: np.ndarray | None
     actions: np.ndarray | None = None
     rewards: np.ndarray | None = None
+    moments: Moments | None = None
+    discarded: Discard | None = None
 
 
 class Actors(Protocol):
@@ -155,6 +160,9 @@ def run_actors(
     stepping, which nobody counts) until the others are done. Under VecEnv wrappers that must see every reset, such as
     VecFrameStack, resets are not seeded.
 
+    An episode is discarded if an observation, an action or a reward is not finite, or if the env failed. It ends there,
+    unless a wrapper must see it out, and no such number gets into the env or into ``infos``.
+
     :param seeds: (n_candidates,) reset seeds.
     :param on_step: called after each ``env.step`` with the number of envs whose step counts, their infos and their
         dones; returning False abandons all running episodes.
@@ -172,25 +180,30 @@ def run_actors(
         observations = np.array(env.reset())
     if seeded:
         observations = np.stack([_reset(env, i, seeds[k or 0]) for i, k in enumerate(running)])
+    can_end_early = seeded and not is_vecenv_wrapped(env, VecMonitor)
     returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
     done: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_envs)]  # (action, reward)
+    discards = Discards(n_envs)
 
     while active := [i for i in range(n_envs) if running[i] is not None]:
         if keep_observations:
             for i in active:
                 seen[i].append(observations[i])
-        actions = actors(observations)
+        observations = discards.only_finite("observation", observations, lengths)
+        actions = discards.only_finite("action", actors(observations), lengths)
         stepped, rewards, dones, infos = env.step(actions)
         observations = np.array(stepped)  # a copy: a VecEnv may reuse its own
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
         raw_rewards = raw_rewards.astype(np.float32)  # DummyVecEnv gives float32, SubprocVecEnv float64: round both alike
+        raw_rewards = discards.only_finite("reward", raw_rewards, lengths)
         returns += raw_rewards
         actors.observe(raw_rewards)
         if keep_actions:
             for i in active:
                 done[i].append((actions[i], raw_rewards[i]))
         lengths += 1
+        infos = discards.mark(infos, dones, lengths, can_end_early)
         if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
             return None
         for i in active:
@@ -202,6 +215,7 @@ def run_actors(
                 observations=np.stack(seen[i]) if keep_observations else None,
                 actions=np.stack([action for action, _ in done[i]]) if keep_actions else None,
                 rewards=np.stack([reward for _, reward in done[i]]) if keep_actions else None,
+                discarded=discards.pop(i),
             )
             running[i] = next(waiting, None)
             returns[i], lengths[i], seen[i], done[i] = 0.0, 0, [], []

@@ -22,14 +22,17 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
 
 from sb3_gogepo.common.checks import check_fraction, check_number, check_schedule
+from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.common.losses import evaluator_loss, generator_loss
 from sb3_gogepo.common.policy_buffer import PolicyBuffer
@@ -67,7 +70,7 @@ class GoGePo(GeneratorAlgorithm):
     def __init__(
         self,
         policy: str | type[GoGePoPolicy] | GymEnv = "MlpPolicy",
-        env: GymEnv | str | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = DEFAULT_LEARNING_RATE,
         evaluator_learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 10_000,
@@ -87,6 +90,10 @@ class GoGePo(GeneratorAlgorithm):
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool = True,
+        on_non_finite: str = "discard",
+        rollout_backend: str = "in-process",
+        rollout_workers: int | None = None,
+        rollout_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -117,6 +124,10 @@ class GoGePo(GeneratorAlgorithm):
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
+            on_non_finite=on_non_finite,
+            rollout_backend=rollout_backend,
+            rollout_workers=rollout_workers,
+            rollout_kwargs=rollout_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
@@ -159,34 +170,26 @@ class GoGePo(GeneratorAlgorithm):
         generator_losses = [self.train_generator() for _ in range(n_rounds * self.generator_gradient_steps)]
         self._n_updates += n_rounds
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        if evaluator_losses:
-            self.logger.record("train/evaluator_loss", th.stack(evaluator_losses).mean().item())
-        if generator_losses:
-            self.logger.record("train/generator_loss", th.stack(generator_losses).mean().item())
+        self._record_losses(evaluator_loss=evaluator_losses, generator_loss=generator_losses)
 
     def train_evaluator(self) -> th.Tensor:
-        """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss."""
+        """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         layers = self.policy.layout.split(samples.policy_weights)
         returns = self.policy.return_scaler(samples.returns)
         loss = evaluator_loss(self.policy.evaluator, layers, returns, samples.counts)
-        self.policy.evaluator_optimizer.zero_grad()
-        loss.backward()
-        self.policy.evaluator_optimizer.step()
-        return loss.detach()
+        return step_if_finite(self.policy.evaluator_optimizer, loss)
 
     def train_generator(self) -> th.Tensor:
-        """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss."""
+        """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         self.policy.evaluator.requires_grad_(False)  # its gradients are not needed: save computing them
         layers = self.policy.generate_layers(samples.returns)
         commands = self.policy.return_scaler(samples.returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
-        self.policy.generator_optimizer.zero_grad()
-        loss.backward()
-        self.policy.generator_optimizer.step()
+        loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
-        return loss.detach()
+        return loss
 
     def _update_scalers(self) -> None:
         """Without a given return range, scale by the returns in the buffer."""

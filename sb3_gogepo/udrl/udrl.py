@@ -21,11 +21,14 @@ Differences from the paper:
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import update_learning_rate
@@ -33,8 +36,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.common.checks import check_number
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.losses import likelihood_loss
-from sb3_gogepo.common.rollout import Episode, run_actors
+from sb3_gogepo.common.rollout import Actors, Episode, run_actors
 from sb3_gogepo.udrl.acting import CommandActors
 from sb3_gogepo.udrl.episode_buffer import EpisodeBuffer
 from sb3_gogepo.udrl.policies import UDRLPolicy
@@ -78,12 +82,13 @@ class UDRL(CommandAlgorithm):
 
     policy: UDRLPolicy
     replay_buffer: EpisodeBuffer
+    _keeps_steps = True
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": UDRLPolicy}
 
     def __init__(
         self,
         policy: str | type[UDRLPolicy] | GymEnv = "MlpPolicy",
-        env: GymEnv | str | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 500,
         batch_size: int = 256,
@@ -98,6 +103,10 @@ class UDRL(CommandAlgorithm):
         n_candidates: int | None = 15,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool = True,
+        on_non_finite: str = "discard",
+        rollout_backend: str = "in-process",
+        rollout_workers: int | None = None,
+        rollout_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -123,6 +132,10 @@ class UDRL(CommandAlgorithm):
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
+            on_non_finite=on_non_finite,
+            rollout_backend=rollout_backend,
+            rollout_workers=rollout_workers,
+            rollout_kwargs=rollout_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
@@ -158,7 +171,7 @@ class UDRL(CommandAlgorithm):
 
         The horizon is the length that goes with such a return: a better episode may have to be longer, or shorter.
         """
-        n_candidates = self.n_candidates or self.n_envs
+        n_candidates = self._n_candidates
         rngs = [self._candidate_rng(i) for i in range(n_candidates)]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
         returns, lengths = self.replay_buffer.best(self.last_few)
@@ -200,26 +213,20 @@ class UDRL(CommandAlgorithm):
 
     # ------------------------------------------------------------------ episodes
 
-    def collect_episodes(self, candidates: CommandedEpisodes, callback: BaseCallback) -> list[Episode] | None:
-        """One episode of each command, with sampled actions; None if the callback stopped the training."""
-        assert self.env is not None
-        callback.on_rollout_start()
-        episodes = run_actors(
-            self.env,
-            CommandActors(
-                self.policy,
-                np.stack([candidates.commands, candidates.horizons], axis=1),
-                candidates.rngs,
-                n_envs=self.env.num_envs,
-                reward_offset=self.alive_bonus_offset,
-            ),
-            candidates.seeds,
-            on_step=self._step_counter(candidates, callback),
-            keep_observations=True,
-            keep_actions=True,
+    def make_actors(self, candidates: CommandedEpisodes, chosen: slice, n_envs: int) -> Callable[[], Actors]:
+        """The chosen commands, with sampled actions."""
+        policy = self.policy
+        if self._pool is not None:  # to be pickled for machines that may have no GPU
+            policy = copy.deepcopy(policy).cpu()
+            del policy.optimizer
+        return partial(
+            CommandActors,
+            policy,
+            np.stack([candidates.commands, candidates.horizons], axis=1)[chosen],
+            candidates.rngs[chosen],
+            n_envs=n_envs,
+            reward_offset=self.alive_bonus_offset,
         )
-        callback.on_rollout_end()
-        return episodes
 
     def store_episode(self, candidates: CommandedEpisodes, index: int, episode: Episode, episode_return: float) -> None:
         """Put the episode into the buffer, if it is good enough."""
@@ -263,10 +270,9 @@ class UDRL(CommandAlgorithm):
         self._n_updates += n_rounds
         self.logger.record("train/learning_rate", learning_rate)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self._record_losses(behavior_loss=[behavior_loss for behavior_loss, _ in losses])
         if losses:
-            behavior_loss, reward_loss = th.tensor(losses).mean(dim=0).tolist()
-            self.logger.record("train/behavior_loss", behavior_loss)
-            self.logger.record("train/reward_loss", reward_loss)
+            self.logger.record("train/reward_loss", th.stack([reward_loss for _, reward_loss in losses]).nanmean().item())
 
     def _update_scalers(self) -> None:
         buffer, policy = self.replay_buffer, self.policy
@@ -277,14 +283,15 @@ class UDRL(CommandAlgorithm):
         )
         policy.reward_scaler.fit(buffer.stored_rewards)
 
-    def train_behavior(self) -> tuple[float, float]:
-        """One gradient step on -log p(a | s, return to go, horizon), and on the reward model; returns both losses."""
+    def train_behavior(self) -> tuple[th.Tensor, th.Tensor]:
+        """One gradient step on -log p(a | s, return to go, horizon), and on the reward model.
+
+        :return: both losses; the first is nan if no step was made, because something was not finite.
+        """
         samples = self.replay_buffer.sample(self.batch_size)
         outputs = self.policy.distribution(samples.observations, samples.returns_to_go, samples.horizons)
         behavior_loss = likelihood_loss(outputs.means, outputs.log_stds, samples.actions)
         predicted = self.policy.predict_rewards(samples.observations, samples.actions)
         reward_loss = th.nn.functional.mse_loss(predicted, self.policy.reward_scaler(samples.rewards))
-        self.policy.optimizer.zero_grad()
-        (behavior_loss + reward_loss).backward()
-        self.policy.optimizer.step()
-        return behavior_loss.item(), reward_loss.item()
+        loss = step_if_finite(self.policy.optimizer, behavior_loss + reward_loss)
+        return th.where(th.isfinite(loss), behavior_loss.detach(), th.nan), reward_loss.detach()

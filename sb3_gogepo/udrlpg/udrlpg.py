@@ -19,8 +19,10 @@ Differences from the reference code, in the default preset (``presets.UDRLPG_PAP
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -29,6 +31,7 @@ from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_gogepo.common.bucket_buffer import BucketBuffer
 from sb3_gogepo.common.checks import check_choice, check_number
+from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.common.losses import regression_loss
 from sb3_gogepo.udrlpg.policies import UDRLPGPolicy
@@ -60,7 +63,7 @@ class UDRLPG(GeneratorAlgorithm):
     def __init__(
         self,
         policy: str | type[UDRLPGPolicy] | GymEnv = "MlpPolicy",
-        env: GymEnv | str | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 10_000,
         batch_size: int = 16,
@@ -82,6 +85,10 @@ class UDRLPG(GeneratorAlgorithm):
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool = True,
+        on_non_finite: str = "discard",
+        rollout_backend: str = "in-process",
+        rollout_workers: int | None = None,
+        rollout_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -113,6 +120,10 @@ class UDRLPG(GeneratorAlgorithm):
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
+            on_non_finite=on_non_finite,
+            rollout_backend=rollout_backend,
+            rollout_workers=rollout_workers,
+            rollout_kwargs=rollout_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
@@ -177,16 +188,12 @@ class UDRLPG(GeneratorAlgorithm):
         self._n_updates += n_rounds
         self.logger.record("train/learning_rate", learning_rate)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        if losses:
-            self.logger.record("train/generator_loss", th.stack(losses).mean().item())
+        self._record_losses(generator_loss=losses)
 
     def train_generator(self) -> th.Tensor:
-        """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss."""
+        """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(self.batch_size)
         loss = regression_loss(
             self.policy.generate_layers(samples.returns), self.policy.layout.split(samples.policy_weights), samples.counts
         )
-        self.policy.generator_optimizer.zero_grad()
-        loss.backward()
-        self.policy.generator_optimizer.step()
-        return loss.detach()
+        return step_if_finite(self.policy.generator_optimizer, loss)
