@@ -147,7 +147,7 @@ def test_training_can_go_on(make_model):
 
 def test_save_and_load(make_model, algorithm, tmp_path):
     """The function that makes envs is not saved; copies of the env given to load do as well."""
-    expected = make_model(Seeded(), **SUBPROCESS).learn(40)
+    expected = make_model(Seeded(), **SUBPROCESS).learn(20).learn(20, reset_num_timesteps=False)
     model = make_model(Seeded, **SUBPROCESS).learn(20)
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "buffer")
@@ -155,7 +155,7 @@ def test_save_and_load(make_model, algorithm, tmp_path):
     model.load_replay_buffer(tmp_path / "buffer")
     assert model.env_fn is None
     assert model.rollout_workers == 2
-    model.learn(40 - model.num_timesteps, reset_num_timesteps=False)
+    model.learn(20, reset_num_timesteps=False)
     assert th.equal(parameters_of(model), parameters_of(expected))
 
 
