@@ -178,7 +178,9 @@ class ResumePointCallback(BaseCallback):
     def __init__(self, folder: Path, curve: CurveCallback, every_seconds: float) -> None:
         super().__init__()
         self.folder, self.curve, self.every_seconds = folder, curve, every_seconds
-        self.next_save = time.monotonic() + every_seconds
+
+    def _on_training_start(self) -> None:
+        self.next_save = time.monotonic() + self.every_seconds
 
     def _on_step(self) -> bool:
         return True

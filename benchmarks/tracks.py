@@ -1,4 +1,4 @@
-"""From (track, label, env) to an algorithm of RL Zoo and its hyperparameters, which ``algorithms.yml`` lists."""
+"""From (track, label, env) to an algorithm of RL Zoo and its hyperparameters, which two YAML files beside this one list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sb3_gogepo.envs import LEGACY_IDS
 from sb3_gogepo.zoo import ALGORITHMS as OWN_ALGORITHMS
 from sb3_gogepo.zoo import preset_path
 
-FILE = Path(__file__).parent / "algorithms.yml"
+FOLDER = Path(__file__).parent
 
 
 class Algorithm(NamedTuple):
@@ -25,19 +25,37 @@ class Algorithm(NamedTuple):
 
 @cache
 def tracks() -> dict[str, dict[str, dict[str, Any]]]:
-    """track -> label -> entry of the file."""
-    content: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(FILE.read_text())
+    """track -> label -> entry, without ablations."""
+    content: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((FOLDER / "algorithms.yml").read_text())
+    return content
+
+
+@cache
+def ablations() -> dict[str, dict[str, Any]]:
+    """name -> question, bases and variants."""
+    content: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "ablations.yml").read_text())
     return content
 
 
 def labels(track: str) -> list[str]:
-    """The labels of a track, in the file's order.
+    """The labels of a track, in the files' order, ablations last.
 
     :raises ValueError: if there is no such track.
     """
     if track not in tracks():
         raise ValueError(f"track must be one of {', '.join(tracks())}, got {track!r}")
-    return list(tracks()[track])
+    variants = [label for ablation in ablations().values() for label in ablation["variants"]]
+    return [*tracks()[track], *(variants if track == "paper" else [])]
+
+
+def _find(track: str, label: str) -> list[dict[str, Any]]:
+    """The entries that make a label up, base first."""
+    if label in tracks()[track]:
+        return [tracks()[track][label]]
+    variants: dict[str, Any] = {}
+    for ablation in ablations().values():
+        variants.update(ablation["variants"])
+    return [*_find(track, variants[label]["base"]), variants[label]]
 
 
 def resolve(track: str, label: str, env_id: str) -> Algorithm:
@@ -47,7 +65,7 @@ def resolve(track: str, label: str, env_id: str) -> Algorithm:
     """
     if label not in labels(track):
         raise ValueError(f"algo must be one of {', '.join(labels(track))} on track {track!r}, got {label!r}")
-    entry = tracks()[track][label]
+    entry, *variant = _find(track, label)
     algo = entry["algo"]
     hyperparams: dict[str, Any] = {}
     if entry.get("from_rl_zoo"):
@@ -58,11 +76,11 @@ def resolve(track: str, label: str, env_id: str) -> Algorithm:
         preset = yaml.safe_load(preset_path(algo).read_text())
         hyperparams = dict(preset.get(env_id, preset["default"]))
     parts = [getattr(presets, entry["preset"])] if "preset" in entry else []
-    for part in [*parts, entry.get("hyperparams", {}), entry.get("envs", {}).get(env_id, {})]:
-        policy_kwargs = {**hyperparams.get("policy_kwargs", {}), **part.get("policy_kwargs", {})}
+    parts += [entry.get("hyperparams", {}), entry.get("envs", {}).get(env_id, {})]
+    for part in [*parts, *(changed["hyperparams"] for changed in variant)]:
+        if "policy_kwargs" in part:
+            part = {**part, "policy_kwargs": {**hyperparams.get("policy_kwargs", {}), **part["policy_kwargs"]}}
         hyperparams.update(part)
-        if policy_kwargs:
-            hyperparams["policy_kwargs"] = policy_kwargs
     hyperparams.pop("n_timesteps", None)  # the runner's to choose
     return Algorithm(algo, hyperparams)
 
