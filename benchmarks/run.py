@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks.layout import ROOT, Cell, read_json
+from benchmarks.options import add_arguments, check_arguments
 from benchmarks.progress import CellView, make_display
+from benchmarks.tracks import resolve
 
 #: environment variables that set the threads of BLAS and OpenMP
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -29,8 +30,6 @@ def make_cells(options: argparse.Namespace) -> list[Cell]:
 
 def cell_arguments(cell: Cell, options: argparse.Namespace) -> list[str]:
     """The command line of ``benchmarks.cell``, without what is at its default."""
-    from benchmarks.cell import add_arguments
-
     defaults = argparse.ArgumentParser()
     add_arguments(defaults)
     arguments = ["--algo", cell.algo, "--env", cell.env, "--seed", str(cell.seed)]
@@ -126,9 +125,6 @@ def other_lengths(cells: list[Cell], options: argparse.Namespace) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the number of cells that failed."""
-    from benchmarks.cell import add_arguments, check_arguments
-    from benchmarks.tracks import resolve
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--algos", nargs="+", required=True, help="labels of algorithms.yml")
     parser.add_argument("--envs", nargs="+", required=True, help="Gymnasium ids")
@@ -161,14 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         runner = LocalRunner(options)
     failed = run_cells(cells, runner, options, make_display())
-    print(f"{len(cells) - len(failed)} of {len(cells)} cells are finished; results are in {_shown(options.results)}.")
+    print(f"{len(cells) - len(failed)} of {len(cells)} cells are finished; results are in {options.results}.")
     for cell in failed:
-        print(f"  failed: {cell}, see {_shown(options.work / cell.path / 'log.txt')}")
+        print(f"  failed: {cell}, see {options.work / cell.path / 'log.txt'}")
     return len(failed)
-
-
-def _shown(path: Path) -> str:
-    return str(path)
 
 
 if __name__ == "__main__":
