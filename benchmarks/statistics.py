@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -79,14 +78,12 @@ def aggregate(groups: dict[str, dict[str, Group]], labels: list[str]) -> Aggrega
             runs = groups[env][label].runs[: n_seeds[label]]
             columns.append([(run.return_near(steps[env]) - low) / (high - low) for run in runs])
         scores[label] = np.array(columns).T  # (n_seeds, n_envs)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="random_state is deprecated", category=FutureWarning)  # rliable's call
-        points, intervals = library.get_interval_estimates(
-            scores,
-            lambda x: np.array([metrics.aggregate_iqm(x)]),
-            reps=2000,
-            random_state=np.random.RandomState(0),
-        )
+    generator_state = np.random.get_state()
+    np.random.seed(0)  # rliable 1.2.0 draws from NumPy's global generator, whatever random_state it is given
+    try:
+        points, intervals = library.get_interval_estimates(scores, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2000)
+    finally:
+        np.random.set_state(generator_state)
     iqm = {}
     for label in complete:
         low, high = intervals[label][:, 0] if n_seeds[label] > 1 else (np.nan, np.nan)
