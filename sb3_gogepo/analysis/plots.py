@@ -54,16 +54,22 @@ def plot_command_sweep(
 
 
 def plot_policy_map(ax: Axes, policy_map: PolicyMap, title: str = "") -> None:
-    """The buffer's policies coloured by return, and the generator's path through them at each stage, dark to bright.
+    """The buffer's policies coloured by return, and the generator's path through them at each stage, pale to dark red.
 
     Each path leads from the lowest command (small dot) to the highest one (star).
     """
     order = np.argsort(policy_map.returns)  # the best on top
     points = ax.scatter(
-        *policy_map.points[order].T, c=policy_map.returns[order], s=8, cmap="viridis", alpha=0.6, linewidths=0, rasterized=True
+        *policy_map.points[order].T,
+        c=policy_map.returns[order],
+        s=14,
+        cmap="viridis",
+        alpha=0.8,
+        linewidths=0.3,
+        edgecolors="0.4",
     )
     ax.figure.colorbar(points, ax=ax, label="return of the buffer's policies")
-    colors = colormaps["autumn"](np.linspace(0, 0.85, max(len(policy_map.paths), 1)))
+    colors = colormaps["Reds"](np.linspace(0.3, 1, max(len(policy_map.paths), 1)))
     for path, color in zip(policy_map.paths, colors, strict=False):
         ax.plot(*path.points.T, color=color, linewidth=1.5, label=f"generator, {path.timesteps:,} steps")
         ax.plot(*path.points[0], marker="o", markersize=4, color=color, markeredgecolor="black", markeredgewidth=0.5)

@@ -122,3 +122,19 @@ def test_trains_cells_in_processes(tmp_path, capsys):
     assert manifest["status"] == "finished"
     assert manifest["sessions"][0]["hardware"]["threads"] == 1
     assert "1 of 1 cells are finished" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_trains_cells_on_ray(tmp_path):
+    pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '.[zoo]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+    words = ["--algos", "ars", "sac", "--envs", "CartPole-v1", "--n-timesteps", "1000", "--ray", "local"]  # sac needs a Box
+    words += ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert run.main(words) == 1
+    status = {
+        algo: read_json(tmp_path / "results" / "paper" / algo / "CartPole-v1" / "0" / "manifest.json")["status"]
+        for algo in ("ars", "sac")
+    }
+    assert status == {"ars": "finished", "sac": "failed"}
+    assert (tmp_path / "results" / "paper" / "ars" / "CartPole-v1" / "0" / "curve.csv").exists()
+    assert "Discrete" in (tmp_path / "work" / "paper" / "sac" / "CartPole-v1" / "0" / "log.txt").read_text()
