@@ -75,7 +75,7 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
         same_run = known.get("n_timesteps") == options.n_timesteps and known.get("eval_freq") == options.eval_freq
         point = find_resume_point(work / "checkpoint") if same_run else None
         if point is None:
-            for folder in (results, *(work / name for name in ("checkpoint", "checkpoint.old", "zoo"))):
+            for folder in (results, *(work / name for name in ("checkpoint", "checkpoint.old", "checkpoint.new", "zoo"))):
                 shutil.rmtree(folder, ignore_errors=True)
             known = {}
         _Run(cell, options, algorithm, known, point).go()
@@ -184,7 +184,7 @@ class _Run:
         self.record.add_training(self.model.num_timesteps)
         self.report_progress()
         self.write_manifest("finished", env_steps=manager.curve.env_steps, finished=_now())
-        for name in ("checkpoint", "zoo"):
+        for name in ("checkpoint", "checkpoint.old", "zoo"):
             shutil.rmtree(self.work / name, ignore_errors=True)
 
 

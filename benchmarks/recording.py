@@ -204,8 +204,8 @@ class ResumePointCallback(BaseCallback):
         self.curve.collect_episodes()
         state = self.curve.record.dump(self.curve.env_steps)
         write_json(new / "state.json", {"num_timesteps": self.num_timesteps, **state})
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
+        if self.folder.exists():  # otherwise the swap before was interrupted, and `old` is all there is
+            shutil.rmtree(old, ignore_errors=True)
             self.folder.rename(old)
         new.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)

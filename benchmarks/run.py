@@ -149,14 +149,17 @@ def main(arguments: list[str] | None = None) -> int:
     if others := other_lengths(cells, options):
         print("Finished with another number of steps, and left as they are; delete their folders to train anew:")
         print("\n".join(f"  {line}" for line in others))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the cells end, too
     if options.ray:
         from benchmarks.ray_runner import RayRunner
 
         runner: Any = RayRunner(options)
     else:
         runner = LocalRunner(options)
-    failed = run_cells(cells, runner, options, make_display())
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the cells end, too
+    try:
+        failed = run_cells(cells, runner, options, make_display())
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     print(f"{len(cells) - len(failed)} of {len(cells)} cells are finished; results are in {options.results}.")
     for cell in failed:
         print(f"  failed: {cell}, see {options.work / cell.path / 'log.txt'}")

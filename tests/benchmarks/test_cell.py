@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.layout import CURVE_COLUMNS, Cell, read_json, read_rows
+from benchmarks.layout import CURVE_COLUMNS, Cell, read_json, read_rows, write_json
+from benchmarks.recording import find_resume_point
 
 pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '.[zoo]'")
 ROOT = Path(__file__).parents[2]
@@ -131,3 +132,13 @@ def test_failure_is_recorded(folder):
     manifest = read_json(files_of(folder / "whole", "sac") / "manifest.json")
     assert manifest["status"] == "failed"
     assert "Discrete" in manifest["error"]
+
+
+def test_a_swap_that_was_interrupted_leaves_a_resume_point(tmp_path):
+    """The old point is moved away, the new one not yet in its place."""
+    old = tmp_path / "checkpoint.old"
+    write_json(old / "state.json", {"num_timesteps": 7})
+    (tmp_path / "checkpoint.new").mkdir()
+    found = find_resume_point(tmp_path / "checkpoint")
+    assert found == (old / "model.zip", {"num_timesteps": 7})
+    assert find_resume_point(tmp_path / "elsewhere") is None
