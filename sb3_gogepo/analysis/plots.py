@@ -60,7 +60,8 @@ def plot_policy_map(ax: Axes, policy_map: PolicyMap, title: str = "") -> None:
     """
     order = np.argsort(policy_map.returns)  # the best on top
     points = ax.scatter(
-        *policy_map.points[order].T,
+        policy_map.points[order, 0],
+        policy_map.points[order, 1],
         c=policy_map.returns[order],
         s=14,
         cmap="viridis",

@@ -10,7 +10,7 @@ import torch as th
 
 from sb3_gogepo.analysis.stages import Stage
 from sb3_gogepo.common.evaluator import Evaluator
-from sb3_gogepo.common.policy_weights import forward_policies
+from sb3_gogepo.common.policy_weights import Layer, forward_policies
 
 #: policies whose probing actions are computed at a time
 CHUNK = 256
@@ -49,19 +49,19 @@ def probing_actions(model: Any, policy_weights: th.Tensor) -> tuple[np.ndarray, 
     """
     policy = model.policy
     evaluator = getattr(policy, "evaluator", None)
-    learned = isinstance(evaluator, Evaluator)
-    if learned:
-        fingerprint = evaluator.fingerprint
+    if isinstance(evaluator, Evaluator):
+        probing, fingerprint = "learned", evaluator.fingerprint
     else:
+        probing = "random"
         n_obs = policy.layout.layer_sizes[0]
         states = th.randn(50, n_obs, generator=th.Generator().manual_seed(0)).to(policy.device)
 
-        def fingerprint(layers: Any) -> th.Tensor:
+        def fingerprint(layers: Sequence[Layer]) -> th.Tensor:
             return policy.action_map.squash(forward_policies(layers, states, policy.activation)).flatten(1)
 
     with th.no_grad():
         chunks = [fingerprint(policy.layout.split(chunk.to(policy.device))).cpu() for chunk in th.split(policy_weights, CHUNK)]
-    return th.cat(chunks).double().numpy(), "learned" if learned else "random"
+    return th.cat(chunks).double().numpy(), probing
 
 
 def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2000) -> PolicyMap:
