@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-reliability clean
+.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-reliability bench-run bench-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
@@ -31,6 +31,14 @@ audit: $(VENV)/.test
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# e.g. make bench-run BENCH="--algos gogepo ars --envs Swimmer-v3 --seeds 10 --n-timesteps 1e6 --jobs 2"
+BENCH ?= --algos gogepo ars --envs MountainCarContinuous-v0 --n-timesteps 2e4
+bench-run: $(VENV)/.test
+	$(BIN)/python -m benchmarks.run $(BENCH)
+
+bench-report: $(VENV)/.test
+	$(BIN)/python -m benchmarks.report
 
 bench-update: $(VENV)/.test
 	$(BIN)/python -m benchmarks.update_speed

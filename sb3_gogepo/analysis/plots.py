@@ -1,10 +1,12 @@
-"""Learning curve and command sweep (the paper's Figures 3 and 5), drawn into Matplotlib axes."""
+"""Learning curve, policy map, command sweep (the paper's Figures 3, 4, 5) and probing states, drawn into Matplotlib axes."""
 
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 
+from sb3_gogepo.analysis.policy_map import PolicyMap, ProbingStates
 from sb3_gogepo.common.command_sweep import CommandSweep
 
 
@@ -49,6 +51,60 @@ def plot_command_sweep(
     ax.set(xlabel="commanded return", ylabel="achieved return", title=title or "Policies of one generator, by command")
     ax.grid(alpha=0.3)
     _legend_below(ax)
+
+
+def plot_policy_map(ax: Axes, policy_map: PolicyMap, title: str = "") -> None:
+    """The buffer's policies coloured by return, and the generator's path through them at each stage, pale to dark red.
+
+    Each path leads from the lowest command (small dot) to the highest one (star).
+    """
+    order = np.argsort(policy_map.returns)  # the best on top
+    points = ax.scatter(
+        policy_map.points[order, 0],
+        policy_map.points[order, 1],
+        c=policy_map.returns[order],
+        s=14,
+        cmap="viridis",
+        alpha=0.8,
+        linewidths=0.3,
+        edgecolors="0.4",
+    )
+    ax.figure.colorbar(points, ax=ax, label="return of the buffer's policies")
+    colors = colormaps["Reds"](np.linspace(0.3, 1, max(len(policy_map.paths), 1)))
+    for path, color in zip(policy_map.paths, colors, strict=False):
+        ax.plot(*path.points.T, color=color, linewidth=1.5, label=f"generator, {path.timesteps:,} steps")
+        ax.plot(*path.points[0], marker="o", markersize=4, color=color, markeredgecolor="black", markeredgewidth=0.5)
+        ax.plot(*path.points[-1], marker="*", markersize=11, color=color, markeredgecolor="black", markeredgewidth=0.5)
+    first, second = policy_map.explained
+    ax.set(
+        xlabel=f"component 1 ({first:.0%} of the variance)",
+        ylabel=f"component 2 ({second:.0%})",
+        title=title or f"Policies by what they do in {policy_map.probing} probing states",
+    )
+    if policy_map.paths:
+        _legend_below(ax)
+
+
+def plot_probing_states(
+    ax: Axes, probing_states: ProbingStates, max_states: int = 20, names: list[str] | None = None, title: str = ""
+) -> None:
+    """The most influential probing states, a row each; colours are normalized observations, 0 being the mean seen.
+
+    :param names: of the observation's dimensions.
+    """
+    n = min(max_states, len(probing_states.states))
+    states, influence = probing_states.states[:n], probing_states.influence[:n]
+    limit = max(float(np.abs(states).max()), 1e-6)
+    image = ax.imshow(states, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="standard deviations from the mean observation")
+    labels = names or [str(i) for i in range(states.shape[1])]
+    ax.set_xticks(range(states.shape[1]), labels, rotation=0 if states.shape[1] <= 12 else 90)
+    ax.set_yticks(range(n), [f"{share:.1%}" for share in influence], fontsize="small")
+    ax.set(
+        xlabel="dimension of the observation",
+        ylabel="share of influence on V",
+        title=title or f"Learned probing states, {n} of {len(probing_states.states)}",
+    )
 
 
 def _legend_below(ax: Axes) -> None:

@@ -11,7 +11,7 @@ import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
-from sb3_gogepo.common.policy_weights import Layer, forward_policies
+from sb3_gogepo.common.policy_weights import Layer, WeightLayout, forward_policies
 
 
 class Evaluator(nn.Module):
@@ -45,3 +45,20 @@ class Evaluator(nn.Module):
     def forward(self, layers: Sequence[Layer]) -> th.Tensor:
         """Layers of n_policies policies -> (n_policies,) predicted scaled returns."""
         return self.predictor(self.fingerprint(layers)).squeeze(1)
+
+
+class WeightsEvaluator(nn.Module):
+    """The same from the raw policy weights, for comparison: the paper's first kind of evaluator.
+
+    :param layout: of the policies' weights.
+    :param net_arch: hidden layers of the return predictor.
+    """
+
+    def __init__(self, layout: WeightLayout, net_arch: Sequence[int] = (256, 256)) -> None:
+        super().__init__()
+        self.layout = layout
+        self.predictor = nn.Sequential(*create_mlp(layout.n_weights, 1, list(net_arch)))
+
+    def forward(self, layers: Sequence[Layer]) -> th.Tensor:
+        """Layers of n_policies policies -> (n_policies,) predicted scaled returns."""
+        return self.predictor(self.layout.join(layers)).squeeze(1)

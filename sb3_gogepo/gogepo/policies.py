@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_gogepo.common.checks import check_choice, check_number, check_sizes
-from sb3_gogepo.common.evaluator import Evaluator
+from sb3_gogepo.common.evaluator import Evaluator, WeightsEvaluator
 from sb3_gogepo.common.normalization import ReturnScaler
 from sb3_gogepo.common.policies import GeneratorPolicy
 
@@ -23,6 +23,8 @@ class GoGePoPolicy(GeneratorPolicy):
     :param evaluator_net_arch: hidden layers from the probing actions to the return.
     :param probing_states_init: ``"uniform"`` on [0, 1) as the original, or ``"normal"``, where normalized observations lie.
     :param scale_probing_actions: probing actions of a Box in the env's units as the original, rather than in [-1, 1].
+    :param evaluator_input: what the evaluator reads of a policy: ``"probing_actions"``, or the raw ``"weights"``, for
+        comparison; the arguments about probing states then have no effect.
     """
 
     optimizer_names = ("generator_optimizer", "evaluator_optimizer")
@@ -36,6 +38,7 @@ class GoGePoPolicy(GeneratorPolicy):
         evaluator_net_arch: Sequence[int] = (256, 256),
         probing_states_init: str = "normal",
         scale_probing_actions: bool = False,
+        evaluator_input: str = "probing_actions",
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **generator_kwargs: Any,
@@ -51,20 +54,26 @@ class GoGePoPolicy(GeneratorPolicy):
         check_number("n_probing_states", n_probing_states, minimum=1, integer=True)
         check_sizes("evaluator_net_arch", evaluator_net_arch)
         check_choice("probing_states_init", probing_states_init, ("uniform", "normal"))
+        check_choice("evaluator_input", evaluator_input, ("probing_actions", "weights"))
         self.evaluator_kwargs = dict(
             n_probing_states=n_probing_states,
             evaluator_net_arch=list(evaluator_net_arch),
             probing_states_init=probing_states_init,
             scale_probing_actions=scale_probing_actions,
+            evaluator_input=evaluator_input,
         )
-        draw = th.rand if probing_states_init == "uniform" else th.randn
-        self.evaluator = Evaluator(
-            probing_states=draw(n_probing_states, observation_space.shape[0]),
-            n_actions=self.action_map.n_outputs,
-            activation=self.activation,
-            squash=self.action_map.squash_to_env_units if scale_probing_actions else self.action_map.squash,
-            net_arch=evaluator_net_arch,
-        )
+        self.evaluator: Evaluator | WeightsEvaluator
+        if evaluator_input == "weights":
+            self.evaluator = WeightsEvaluator(self.layout, net_arch=evaluator_net_arch)
+        else:
+            draw = th.rand if probing_states_init == "uniform" else th.randn
+            self.evaluator = Evaluator(
+                probing_states=draw(n_probing_states, observation_space.shape[0]),
+                n_actions=self.action_map.n_outputs,
+                activation=self.activation,
+                squash=self.action_map.squash_to_env_units if scale_probing_actions else self.action_map.squash,
+                net_arch=evaluator_net_arch,
+            )
         self.return_scaler = ReturnScaler()  # of the evaluator's predictions; the commands have a scaler of their own
         learning_rate = 0.0 if lr_schedule is None else lr_schedule(1)  # the algorithm sets both before each update
         self.generator_optimizer = self._make_optimizer(self.generator, learning_rate)

@@ -66,3 +66,21 @@ def test_constructor_parameters_rebuild_the_policy():
     observations = np.ones((2, 3), np.float32)
     assert np.array_equal(copy.predict(observations)[0], policy.predict(observations)[0])
     assert np.array_equal(copy.predict_returns([1.0]), policy.predict_returns([1.0]))
+
+
+@th.no_grad()
+def test_evaluator_of_raw_weights():
+    """With all layers of the predictor but a linear one gone, the prediction is a weighted sum of the policy's weights."""
+    policy = make_policy(evaluator_input="weights", evaluator_net_arch=[])
+    (linear,) = policy.evaluator.predictor
+    linear.weight.copy_(th.arange(policy.layout.n_weights).unsqueeze(0))
+    linear.bias.fill_(3)
+    policy_weights = th.zeros(2, policy.layout.n_weights)
+    policy_weights[0, 1], policy_weights[1, -1] = 10, 1
+    predictions = policy.evaluator(policy.layout.split(policy_weights))
+    assert predictions.tolist() == [13, policy.layout.n_weights + 2]
+
+
+def test_wrong_evaluator_input():
+    with pytest.raises(ValueError, match=r"evaluator_input must be one of 'probing_actions', 'weights', got 'actions'"):
+        make_policy(evaluator_input="actions")

@@ -1,0 +1,109 @@
+"""The report's figures: one panel an env."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.data import Group
+from benchmarks.statistics import Aggregate, common_curve
+from benchmarks.tables import steps
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, then two more
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#888888", "#B10DC9"]
+AXES = {
+    "timesteps": "env steps",
+    "train_seconds": "training wall clock, minutes",
+    "train_cpu_seconds": "training CPU time, minutes",
+}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As PNG, without date or version: the same data give the same file."""
+    FigureCanvasAgg(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def make_figure(n_panels: int, n_columns: int = 2, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+    """A figure of small panels."""
+    n_columns = min(n_columns, n_panels)
+    n_rows = -(-n_panels // n_columns)
+    figure = Figure(figsize=(max(5.2 * n_columns, 6.4), height * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel().tolist()
+    for unused in axes[n_panels:]:
+        unused.set_visible(False)
+    return figure, axes[:n_panels]
+
+
+def draw_group(ax: Axes, group: Group, axis: str, name: str, color: str) -> None:
+    """Mean over seeds and its 95 % interval; the legend says seeds and steps."""
+    x, estimate = common_curve(group, axis)
+    if axis != "timesteps":
+        x = x / 60
+    n_seeds = len(group.runs)
+    note = f"{name} ({n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)})"
+    ax.plot(x, estimate.mean, color=color, linewidth=1.6, label=note, marker="o" if len(x) == 1 else None)
+    if n_seeds > 1:
+        ax.fill_between(x, estimate.low, estimate.high, color=color, alpha=0.18, linewidth=0)
+
+
+def finish(ax: Axes, env: str, axis: str) -> None:
+    """Labels, grid and a legend below, where it hides no data."""
+    ax.set(xlabel=AXES[axis], ylabel="return of 10 episodes, no noise", title=env)
+    if axis == "timesteps":
+        ax.xaxis.set_major_formatter(lambda value, _: steps(value) if value else "0")
+        ax.set_xlim(left=0)
+    else:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.grid(alpha=0.3, linewidth=0.6)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=7.5)
+
+
+def learning_curves(groups: dict[str, dict[str, Group]], labels: list[str], axis: str) -> Figure:
+    """One panel an env, one line an algorithm."""
+    figure, axes = make_figure(len(groups))
+    for ax, (env, by_label) in zip(axes, groups.items(), strict=True):
+        for label, color in zip(labels, COLORS, strict=False):
+            if label in by_label:
+                draw_group(ax, by_label[label], axis, label, color)
+        finish(ax, env, axis)
+    return figure
+
+
+def ablation(groups: dict[str, dict[str, Group]], names: dict[str, str]) -> Figure:
+    """One panel an env, one line a variant.
+
+    :param names: label -> what the legend calls it.
+    """
+    envs = {env: by_label for env, by_label in groups.items() if sum(label in by_label for label in names) > 1}
+    figure, axes = make_figure(len(envs))
+    for ax, (env, by_label) in zip(axes, envs.items(), strict=True):
+        for (label, name), color in zip(names.items(), COLORS, strict=False):
+            if label in by_label:
+                draw_group(ax, by_label[label], "timesteps", name, color)
+        finish(ax, env, "timesteps")
+    return figure
+
+
+def iqm(result: Aggregate) -> Figure:
+    """IQM with its interval, one bar an algorithm, best on top."""
+    order = sorted(result.iqm, key=lambda label: result.iqm[label][0])
+    figure = Figure(figsize=(6.4, 1.2 + 0.34 * len(order)), layout="constrained")
+    ax = figure.subplots()
+    for place, label in enumerate(order):
+        point, low, high = result.iqm[label]
+        if np.isfinite(low):
+            ax.barh(place, high - low, left=low, height=0.5, color=COLORS[0], alpha=0.4)
+        ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
+    ax.set_yticks(np.arange(len(order)), [f"{label} ({result.n_seeds[label]} seeds an env)" for label in order])
+    at = ", ".join(f"{env} {steps(n)}" for env, n in result.steps.items())
+    ax.set_xlabel("IQM of scaled returns, 95 % interval")
+    ax.set_title("At " + at, fontsize=8)
+    ax.grid(alpha=0.3, axis="x")
+    return figure

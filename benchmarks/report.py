@@ -1,0 +1,126 @@
+"""Regenerate every table and figure from the results in the repository: ``python -m benchmarks.report``.
+
+Writes ``docs/benchmarks/<track>.md`` and ``ablations.md``, which the page ``docs/benchmarks.md`` includes, and the figures
+they show. The same results give the same tables, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks import figures, tables
+from benchmarks.data import Group, read_groups
+from benchmarks.layout import RESULTS
+from benchmarks.statistics import aggregate
+from benchmarks.tracks import ablations, tracks
+
+NOTHING = "No cell of this part has finished yet.\n"
+INTERVAL = "mean over seeds [95 % bootstrap interval]"
+
+
+def write_track(groups: dict[str, dict[str, Group]], track: str, docs: Path) -> str:
+    """Draw the figures of a track; returns the text with its tables."""
+    labels = list(tracks()[track])
+    groups = {env: {label: group for label, group in by.items() if label in labels} for env, by in groups.items()}
+    groups = {env: by_label for env, by_label in groups.items() if by_label}
+    labels = [label for label in labels if any(label in by_label for by_label in groups.values())]
+    if not groups:
+        return NOTHING
+
+    def figure(name: str, made: figures.Figure, caption: str) -> str:
+        path = f"figures/benchmarks/{track}_{name}.png"
+        figures.save(made, docs / path)
+        return f"![{caption}]({path})\n\n*{caption}*\n"
+
+    parts = [
+        figure(
+            "steps",
+            figures.learning_curves(groups, labels, "timesteps"),
+            "Return against env steps. Lines: mean over seeds; bands: 95 % bootstrap interval; one seed has none. "
+            "The legend says how many seeds and how many env steps; a line ends where its runs end",
+        ),
+        f"**Return at the end**: evaluations in the last tenth of the steps, {INTERVAL}.\n",
+        tables.final_returns(groups, labels),
+        figure(
+            "wall_clock",
+            figures.learning_curves(groups, labels, "train_seconds"),
+            "Return against the wall clock of the training alone, without evaluations",
+        ),
+        figure(
+            "cpu_time",
+            figures.learning_curves(groups, labels, "train_cpu_seconds"),
+            "Return against the CPU time of the training alone. On a busy machine it says more than the wall clock",
+        ),
+        "**Time to reach a return**: the first evaluation whose mean of 10 episodes is at least that, median over all "
+        "seeds; a seed that does not get there counts as infinitely long.\n",
+        tables.times_to_return(groups, labels),
+    ]
+    result = aggregate(groups, labels)
+    if result is not None and len(result.iqm) > 1:
+        at = ", ".join(f"{env} {tables.steps(n)}" for env, n in result.steps.items())
+        missing = [f"`{label}`" for label in labels if label not in result.iqm]
+        parts += [
+            f"**All envs together**: interquartile mean (rliable, 95 % stratified bootstrap interval) of returns scaled by "
+            f"the ranges in `benchmarks/report.yml`, at equal env steps: {at}."
+            + (f" Not run on all of them: {', '.join(missing)}." if missing else "")
+            + "\n",
+            tables.iqm(result),
+            figure("iqm", figures.iqm(result), "Interquartile mean over all envs, at equal env steps"),
+        ]
+    parts += ["**What a run costs**: medians over seeds.\n", tables.costs(groups, labels)]
+    if others := tables.left_out(groups):
+        parts += ["**Left out** of all of the above, because they are unfinished or of another length:\n", others]
+    parts += ["**Where the numbers come from**\n", tables.provenance(groups)]
+    return "\n".join(parts)
+
+
+def write_ablations(groups: dict[str, dict[str, Group]], docs: Path) -> str:
+    """Draw the figures of the ablations; returns the text with their tables."""
+    parts = []
+    for name, entry in ablations().items():
+        variants = {label: variant["says"] for label, variant in entry["variants"].items()}
+        names = {label: says.replace("`", "") for label, says in {**entry["bases"], **variants}.items()}
+        part = {
+            env: {label: by_label[label] for label in names if label in by_label}
+            for env, by_label in groups.items()
+            if any(label in by_label for label in variants) and sum(label in by_label for label in names) > 1
+        }
+        if not part:
+            continue
+        path = f"figures/benchmarks/ablation_{name}.png"
+        figures.save(figures.ablation(part, names), docs / path)
+        shown = [label for label in names if any(label in by_label for by_label in part.values())]
+        listed = "".join(f"- `{label}`: {names[label]}\n" for label in shown)
+        parts += [
+            f"### {entry['question']}\n",
+            f"![{entry['question']}]({path})\n",
+            listed,
+            f"Return at the end, {INTERVAL}:\n",
+            tables.final_returns(part, shown),
+        ]
+        if others := tables.left_out(part):
+            parts += ["Left out:\n", others]
+    return "\n".join(parts) if parts else NOTHING
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    folder = options.docs / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for track in tracks():
+        groups = read_groups(options.results, track)
+        texts = {track: write_track(groups, track, options.docs)}
+        if track == "paper":
+            texts["ablations"] = write_ablations(groups, options.docs)
+        for name, text in texts.items():
+            (folder / f"{name}.md").write_text(text, encoding="utf-8")
+            print(folder / f"{name}.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""From (track, label, env) to an algorithm of RL Zoo and its hyperparameters, which two YAML files beside this one list."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from sb3_gogepo import presets
+from sb3_gogepo.envs import LEGACY_IDS
+from sb3_gogepo.zoo import ALGORITHMS as OWN_ALGORITHMS
+from sb3_gogepo.zoo import preset_path
+
+FOLDER = Path(__file__).parent
+
+
+class Algorithm(NamedTuple):
+    """``algo`` is RL Zoo's name; ``hyperparams`` is one entry of an RL Zoo file."""
+
+    algo: str
+    hyperparams: dict[str, Any]
+
+
+@cache
+def tracks() -> dict[str, dict[str, dict[str, Any]]]:
+    """track -> label -> entry, without ablations."""
+    content: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((FOLDER / "algorithms.yml").read_text())
+    return content
+
+
+@cache
+def ablations() -> dict[str, dict[str, Any]]:
+    """name -> question, bases and variants."""
+    content: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / "ablations.yml").read_text())
+    return content
+
+
+def labels(track: str) -> list[str]:
+    """The labels of a track, in the files' order, ablations last.
+
+    :raises ValueError: if there is no such track.
+    """
+    if track not in tracks():
+        raise ValueError(f"track must be one of {', '.join(tracks())}, got {track!r}")
+    variants = [label for ablation in ablations().values() for label in ablation["variants"]]
+    return [*tracks()[track], *(variants if track == "paper" else [])]
+
+
+def _find(track: str, label: str) -> list[dict[str, Any]]:
+    """The entries that make a label up, base first."""
+    if label in tracks()[track]:
+        return [tracks()[track][label]]
+    variants: dict[str, Any] = {}
+    for ablation in ablations().values():
+        variants.update(ablation["variants"])
+    return [*_find(track, variants[label]["base"]), variants[label]]
+
+
+def resolve(track: str, label: str, env_id: str) -> Algorithm:
+    """The algorithm and all hyperparameters that are not defaults of its class.
+
+    :raises ValueError: for an unknown track or label, or an env without tuned hyperparameters.
+    """
+    if label not in labels(track):
+        raise ValueError(f"algo must be one of {', '.join(labels(track))} on track {track!r}, got {label!r}")
+    entry, *variant = _find(track, label)
+    algo = entry["algo"]
+    hyperparams: dict[str, Any] = {}
+    if entry.get("from_rl_zoo"):
+        hyperparams = _tuned_by_rl_zoo(algo, env_id)
+        if algo == "ars":
+            hyperparams["n_envs"] = 1  # more of them are processes, and a cell is one process
+    elif algo in OWN_ALGORITHMS:
+        preset = yaml.safe_load(preset_path(algo).read_text())
+        hyperparams = dict(preset.get(env_id, preset["default"]))
+    parts = [getattr(presets, entry["preset"])] if "preset" in entry else []
+    parts += [entry.get("hyperparams", {}), entry.get("envs", {}).get(env_id, {})]
+    for part in [*parts, *(changed["hyperparams"] for changed in variant)]:
+        if "policy_kwargs" in part:
+            part = {**part, "policy_kwargs": {**hyperparams.get("policy_kwargs", {}), **part["policy_kwargs"]}}
+        hyperparams.update(part)
+    hyperparams.pop("n_timesteps", None)  # the runner's to choose
+    return Algorithm(algo, hyperparams)
+
+
+def _tuned_by_rl_zoo(algo: str, env_id: str) -> dict[str, Any]:
+    """RL Zoo's entry for the env, or for the id whose dynamics and rewards it has."""
+    import rl_zoo3
+
+    content = yaml.safe_load((Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml").read_text())
+    for name in (env_id, LEGACY_IDS.get(env_id)):
+        if name in content:
+            return dict(content[name])
+    raise ValueError(f"env must be one that RL Zoo has tuned {algo} for, got {env_id!r}: use the track 'paper'")

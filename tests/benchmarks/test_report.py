@@ -1,0 +1,109 @@
+"""Statistics by hand, and a report that is the same each time and says what is missing."""
+
+import numpy as np
+import pytest
+
+from benchmarks import report, tables
+from benchmarks.data import Group, read_groups
+from benchmarks.layout import Cell
+from benchmarks.statistics import common_curve, estimate_mean
+from tests.benchmarks.synthetic import write_cell, write_everything
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def cell(algo="gogepo", env="Swimmer-v3", seed=0):
+    return Cell("paper", algo, env, seed)
+
+
+def group(results, algo="gogepo", env="Swimmer-v3"):
+    return read_groups(results, "paper")[env][algo]
+
+
+def test_interval_of_equal_seeds_is_a_point():
+    estimate = estimate_mean(np.full((4, 2), [3.0, 5.0]))
+    np.testing.assert_allclose(estimate, [[3, 5]] * 3)
+
+
+def test_interval_of_two_seeds():
+    """A resample of {0, 1} is 0, 0.5, 1 with probabilities 1/4, 1/2, 1/4: the 95 % interval reaches from 0 to 1."""
+    estimate = estimate_mean(np.array([0.0, 1.0]))
+    assert (estimate.mean, estimate.low, estimate.high) == (0.5, 0, 1)
+
+
+def test_one_seed_has_no_interval():
+    estimate = estimate_mean(np.array([2.0]))
+    assert estimate.mean == 2
+    assert np.isnan([estimate.low, estimate.high]).all()
+    assert tables.interval(2.0, np.nan, np.nan) == "2.00"
+
+
+def test_final_return_is_the_last_tenth(results):
+    write_cell(results, cell(), [0.0] * 18 + [10.0, 20.0], n_timesteps=2000)
+    assert group(results).runs[0].final_return == 15
+    assert group(results).runs[0].return_near(1000) == 0
+
+
+def test_time_to_a_return(results):
+    """Seeds reach 100 at 600, 1000 and never: the median is 1000 steps, and 1.5 s or 1 s CPU for each 1000 steps."""
+    write_cell(results, cell(seed=0), [0, 0, 100, 0, 0], n_timesteps=1000)
+    write_cell(results, cell(seed=1), [0, 0, 0, 0, 120], n_timesteps=1000)
+    write_cell(results, cell(seed=2), [0, 0, 0, 0, 99.9], n_timesteps=1000)
+    text = tables.times_to_return(read_groups(results, "paper"), ["gogepo"])
+    assert "| Swimmer-v3 | 100 | `gogepo` | 2 of 3 | 1k | 0.03 | 0.02 |" in text
+    assert "| Swimmer-v3 | 300 | `gogepo` | 0 of 3 | not within 1k |  |  |" in text
+
+
+def test_curve_over_seconds_holds_the_last_value(results):
+    write_cell(results, cell(seed=0), [1.0, 3.0], n_timesteps=2000, seconds_a_step=0.001)
+    write_cell(results, cell(seed=1), [5.0, 5.0], n_timesteps=2000, seconds_a_step=0.0015)
+    x, estimate = common_curve(group(results), "train_cpu_seconds")
+    assert (x[0], x[-1]) == (pytest.approx(1.5), pytest.approx(2.0))  # both have begun, none has ended
+    assert (estimate.mean[0], estimate.mean[-1]) == (3, 4)
+
+
+def test_unfinished_and_other_lengths_are_left_out_and_named(results):
+    write_cell(results, cell(seed=0), [1.0], n_timesteps=1000)
+    write_cell(results, cell(seed=1), [3.0], n_timesteps=1000)
+    write_cell(results, cell(seed=2), [100.0], n_timesteps=5000)
+    write_cell(results, cell(seed=3), [100.0], n_timesteps=1000, status="running", timesteps=700)
+    found = group(results)
+    assert isinstance(found, Group)
+    assert [run.cell.seed for run in found.runs] == [0, 1]
+    assert found.left_out == ["seed 2 finished, 5,000 of 5,000 steps", "seed 3 running, 700 of 1,000 steps"]
+
+
+def test_report_regenerates_identically(results, tmp_path):
+    write_everything(results)
+    for name in ("one", "two"):
+        report.main(["--results", str(results), "--docs", str(tmp_path / name)])
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert {path.suffix for path in files} == {".md", ".png"}
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    text = (tmp_path / "one" / "benchmarks" / "paper.md").read_text()
+    assert "| `td3` |" in text
+    assert "not run" in text  # td3 on Hopper
+    assert "3 seeds, 100k steps" in text
+    assert "Not run on all of them: `td3`." in text
+    assert "- Swimmer-v3, `sac`: seed 3 running, 1,000 of 100,000 steps" in text
+    assert "gogepo-raw-weights" not in text  # ablations have a part of their own
+    assert "`gogepo-raw-weights`: raw weights" in (tmp_path / "one" / "benchmarks" / "ablations.md").read_text()
+    assert (tmp_path / "one" / "benchmarks" / "tuned.md").read_text() == report.NOTHING
+    for picture in (line.split("](")[1].rstrip(")\n") for line in text.splitlines() if line.startswith("![")):
+        assert (tmp_path / "one" / picture).is_file()
+
+
+def test_iqm_is_taken_at_equal_steps(results, tmp_path):
+    """SAC has made 1000 steps, so GoGePo counts at 1000 steps, too: return 50 there, 150 / 465 of Swimmer's range."""
+    for seed in range(2):
+        write_cell(results, cell("gogepo", seed=seed), [0.0] * 9 + [50.0] + [300.0] * 90, n_timesteps=10_000)
+        write_cell(results, cell("sac", seed=seed), [365.0] * 10, n_timesteps=1000)
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = (tmp_path / "benchmarks" / "paper.md").read_text()
+    assert "at equal env steps: Swimmer-v3 1k." in text
+    assert "| `sac` | 1.00 [1.00, 1.00] | 2 |" in text
+    assert f"| `gogepo` | {150 / 465:.2f} [{150 / 465:.2f}, {150 / 465:.2f}] | 2 |" in text
