@@ -13,6 +13,7 @@ PAPER: dict[str, Any] = dict(
     batch_size=16,
     recency=1.1,
     elite_fraction=0.0,
+    imitation_coef=0.0,
     train_freq=(1, "episode"),
     # The original's loops are range(1, 5) and range(1, 20): one step fewer than its settings say.
     evaluator_gradient_steps=4,

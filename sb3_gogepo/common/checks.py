@@ -84,15 +84,16 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
-def check_range(name: str, value: Any) -> None:
-    """Raise unless ``value`` is a pair of finite numbers, the first below the second."""
+def check_range(name: str, value: Any, above: float | None = None) -> None:
+    """Raise unless ``value`` is a pair of finite numbers, the first below the second, and both larger than ``above``."""
     try:
         low, high = value
-        good = math.isfinite(low) and math.isfinite(high) and low < high
+        good = math.isfinite(low) and math.isfinite(high) and low < high and (above is None or low > above)
     except (TypeError, ValueError):
         good = False
     if not good:
-        raise ValueError(f"{name} must be two finite numbers (low, high) with low < high, got {value!r}")
+        rule = "low < high" if above is None else f"{above:g} < low < high"
+        raise ValueError(f"{name} must be two finite numbers (low, high) with {rule}, got {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

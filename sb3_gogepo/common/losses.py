@@ -34,22 +34,29 @@ def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Te
     return batch_mean((evaluator(layers) - commands).square(), counts)
 
 
-def regression_loss(layers: Sequence[Layer], targets: Sequence[Layer], counts: th.Tensor) -> th.Tensor:
-    """UDRLPG's loss: mean of (G(R) - theta)^2 over a batch and over all weights.
+def regression_loss(
+    layers: Sequence[Layer], targets: Sequence[Layer], counts: th.Tensor, fan_in_scaling: bool = False
+) -> th.Tensor:
+    """Mean of (G(R) - theta)^2 over a batch and over all weights: UDRLPG's loss, and GoGePo's imitation of elites.
 
     :param layers: layers of the n_policies policies generated for the returns of ``targets``, without noise.
     :param targets: layers of n_policies different stored (noisy) policies.
-    :param counts: (n_policies,) how often each is in the batch.
+    :param counts: (n_policies,) how often each is in the batch; 0 all over gives a loss of 0.
+    :param fan_in_scaling: multiply a layer's squares by its number of inputs: in these units, the weights (and the
+        exploration noise) of all layers are of about the same size.
     """
-    pairs = [pair for layer, target in zip(layers, targets, strict=True) for pair in zip(layer, target, strict=True)]
-    n_weights = sum(target[0].numel() for _, target in pairs)
-    errors = th.stack([(generated - target).square().flatten(1).sum(dim=1) for generated, target in pairs]).sum(dim=0)
+    errors, n_weights = th.zeros_like(counts), 0
+    for layer, target in zip(layers, targets, strict=True):
+        n_out, n_in = target.weight.shape[1:]
+        squares = (layer.weight - target.weight).square().sum(dim=(1, 2)) + (layer.bias - target.bias).square().sum(dim=1)
+        errors = errors + (n_in if fan_in_scaling else 1) * squares
+        n_weights += n_out * (n_in + 1)
     return batch_mean(errors, counts) / n_weights
 
 
 def batch_mean(values: th.Tensor, counts: th.Tensor) -> th.Tensor:
-    """Mean over a batch in which value i, of (n_policies,), appears counts[i] times."""
-    return (counts * values).sum() / counts.sum()
+    """Mean over a batch in which value i, of (n_policies,), appears counts[i] times; 0 for an empty one."""
+    return (counts * values).sum() / counts.sum().clamp(min=1)
 
 
 def likelihood_loss(means: th.Tensor, log_stds: th.Tensor | None, actions: th.Tensor) -> th.Tensor:

@@ -12,13 +12,15 @@ import torch as th
 class PolicyBufferSamples(NamedTuple):
     """A batch: policy_weights (n_policies, n_weights), commands and returns (n_policies,), in return units.
 
-    ``counts``, (n_policies,), says how often each policy was drawn; they add up to the batch size.
+    ``counts``, (n_policies,), says how often each policy was drawn; they add up to the batch size. ``elite_counts`` says
+    how many of these draws went by rank of return.
     """
 
     policy_weights: th.Tensor
     commands: th.Tensor
     returns: th.Tensor
     counts: th.Tensor
+    elite_counts: th.Tensor
 
 
 class PolicyBuffer:
@@ -89,30 +91,34 @@ class PolicyBuffer:
         return ranks**-self.recency / self._cumulative_mass[len(self) - 1]
 
     def sample_ages(self, batch_size: int) -> np.ndarray:
-        """(batch_size,) ages, 0 = newest, drawn with replacement."""
+        """(batch_size,) ages, 0 = newest, drawn with replacement; first the elites."""
         if not len(self):
             raise ValueError("cannot sample from an empty PolicyBuffer")
         mass = self._cumulative_mass[: len(self)]
         ranks = np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
-        n_elites = int(self.elite_fraction * batch_size)
+        n_elites = self._n_elites(batch_size)
         if n_elites:
             if self._ages_by_return is None:
                 self._ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
             ranks[:n_elites] = self._ages_by_return[ranks[:n_elites]]
         return ranks
 
+    def _n_elites(self, batch_size: int) -> int:
+        return int(self.elite_fraction * batch_size)
+
     def _indices(self, ages: np.ndarray) -> np.ndarray:
         return (self.n_added - 1 - ages) % self.buffer_size
 
     def sample(self, batch_size: int) -> PolicyBufferSamples:
         """``batch_size`` draws with replacement, on ``device``; each policy appears once, with its count."""
-        ages, counts = np.unique(self.sample_ages(batch_size), return_counts=True)
+        ages, draws, counts = np.unique(self.sample_ages(batch_size), return_inverse=True, return_counts=True)
         indices = self._indices(ages)
         return PolicyBufferSamples(
             policy_weights=th.stack([self.policy_weights[i] for i in indices]).to(self.device),
             commands=self._to_tensor(self.commands[indices]),
             returns=self._to_tensor(self.returns[indices]),
             counts=self._to_tensor(counts),
+            elite_counts=self._to_tensor(np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))),
         )
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:

@@ -8,9 +8,10 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, so no
   return range is needed for each env. The paper divides commands by a given span and predicts raw returns.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
-  initialized network at any width, and falls from 1.5 to 1 during the training. The paper adds 0.1 to all weights.
+  initialized network at any width, and each candidate draws its size from a range. The paper adds 0.1 to all weights.
 - * The next command lies one standard deviation of the returns above the best one. The paper: 20 return units.
-- * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten.
+- * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
+  weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
 - * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
   steps that follow the number of env steps rather than episodes.
 - One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.
@@ -34,12 +35,12 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update
 from sb3_gogepo.common.checks import check_fraction, check_number, check_schedule
 from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
-from sb3_gogepo.common.losses import evaluator_loss, generator_loss
+from sb3_gogepo.common.losses import evaluator_loss, generator_loss, regression_loss
 from sb3_gogepo.common.policy_buffer import PolicyBuffer
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/gogepo.md, "Tried").
-DEFAULT_LEARNING_RATE = LinearSchedule(start=4e-5, end=0.0, end_fraction=1.0)
+DEFAULT_LEARNING_RATE = LinearSchedule(start=2e-4, end=0.0, end_fraction=1.0)
 
 
 class GoGePo(GeneratorAlgorithm):
@@ -59,6 +60,8 @@ class GoGePo(GeneratorAlgorithm):
     :param buffer_size: policies kept, first in first out.
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
     :param elite_fraction: see there.
+    :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
+        stored policy that reached R, over the elites of a batch. It adds to the generator's loss.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """
@@ -77,11 +80,12 @@ class GoGePo(GeneratorAlgorithm):
         batch_size: int = 16,
         recency: float = 1.1,
         elite_fraction: float = 0.5,
+        imitation_coef: float = 1.0,
         train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 4,
         generator_gradient_steps: int = 10,
-        weight_noise_std: float = 1.5,
-        final_weight_noise_std: float | None = 1.0,
+        weight_noise_std: float | tuple[float, float] = (0.3, 2.0),
+        final_weight_noise_std: float | None = None,
         weight_noise_scaling: str = "fan_in",
         first_command: float = 0.0,
         command_increment: float = 0.0,
@@ -107,6 +111,7 @@ class GoGePo(GeneratorAlgorithm):
         check_number("generator_gradient_steps", generator_gradient_steps, minimum=0, integer=True)
         check_number("recency", recency, minimum=0)
         check_fraction("elite_fraction", elite_fraction)
+        check_number("imitation_coef", imitation_coef, minimum=0)
         super().__init__(
             policy=policy,
             env=env,
@@ -140,6 +145,7 @@ class GoGePo(GeneratorAlgorithm):
         self.generator_gradient_steps = generator_gradient_steps
         self.recency = recency
         self.elite_fraction = elite_fraction
+        self.imitation_coef = imitation_coef
         if _init_setup_model:
             self._require_env()
             self._setup_model()
@@ -181,12 +187,19 @@ class GoGePo(GeneratorAlgorithm):
         return step_if_finite(self.policy.evaluator_optimizer, loss)
 
     def train_generator(self) -> th.Tensor:
-        """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss (nan: no step)."""
+        """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss (nan: no step).
+
+        Where c is an elite's return, ``imitation_coef`` also pulls G(c) towards the elite's weights.
+        """
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         self.policy.evaluator.requires_grad_(False)  # its gradients are not needed: save computing them
         layers = self.policy.generate_layers(samples.returns)
         commands = self.policy.return_scaler(samples.returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
+        if self.imitation_coef:
+            elites = self.policy.layout.split(samples.policy_weights)
+            imitation = regression_loss(layers, elites, samples.elite_counts, fan_in_scaling=True)
+            loss = loss + self.imitation_coef * imitation
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
         return loss

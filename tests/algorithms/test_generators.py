@@ -78,6 +78,19 @@ def test_noise_falls_during_the_training(make_model):
     np.testing.assert_allclose(logged, [2.0, 1.75, 1.5, 1.25])  # what the episode was made with
 
 
+def test_noise_is_drawn_from_a_range(make_model):
+    """Uniformly in the logarithm, each candidate for itself."""
+    model = make_model(weight_noise_std=(0.25, 4.0), n_candidates=400)
+    candidates = model.propose_candidates()
+    noise = candidates.policy_weights - model.policy.generate_weights(candidates.commands)
+    measured = (noise * model.policy.layout.fan_in().sqrt()).square().mean(dim=1).sqrt().numpy()
+    np.testing.assert_allclose(measured.mean(), np.mean(candidates.noise_stds), rtol=0.05)
+    logarithms = np.log2(candidates.noise_stds)
+    assert logarithms.min() >= -2
+    assert logarithms.max() <= 2
+    np.testing.assert_allclose(np.quantile(logarithms, [0.25, 0.5, 0.75]), [-1, 0, 1], atol=0.3)
+
+
 def test_a_command_out_of_range_is_warned_about_once(make_model):
     model = make_model().learn(30)
     low, high = model.replay_buffer.stored_returns.min(), model.replay_buffer.stored_returns.max()

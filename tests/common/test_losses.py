@@ -65,6 +65,21 @@ def test_train_evaluator_moves_the_evaluator_and_not_the_generator(make_model):
     assert not th.equal(model.policy.evaluator.probing_states, probing_states)
 
 
+def test_imitation_leads_the_generator_to_its_elites(make_model):
+    """Without the evaluator's help: its prediction has no gradient here."""
+    distances = {}
+    for imitation_coef in (0.0, 100.0):
+        model = make_model(imitation_coef=imitation_coef, elite_fraction=1.0, learning_rate=1e-2, recency=0.0)
+        fill_buffer(model, n=2)
+        for parameter in model.policy.evaluator.predictor.parameters():
+            parameter.data.zero_()
+        for _ in range(300):
+            model.train_generator()
+        stored = th.stack(model.replay_buffer.policy_weights)
+        distances[imitation_coef] = (model.policy.generate_weights([0.0, 1.0]) - stored).square().mean().item()
+    assert distances[100.0] < 0.1 * distances[0.0]
+
+
 def test_evaluator_learns_the_returns_it_is_shown(make_model):
     model = make_model(evaluator_learning_rate=1e-2)
     fill_buffer(model)

@@ -186,3 +186,7 @@ def test_elites_are_drawn_by_rank_of_return():
     }
     for episode_return, probability in expected.items():
         assert (drawn == episode_return).mean() == pytest.approx(probability, abs=0.01)
+    elites = np.concatenate([batch.returns.repeat_interleave(batch.elite_counts.long()).numpy() for batch in batches])
+    assert len(elites) == 20_000  # one of two
+    for episode_return, probability in zip((5.0, 3.0, 1.0), by_rank, strict=True):
+        assert (elites == episode_return).mean() == pytest.approx(probability, abs=0.02)

@@ -14,6 +14,7 @@ ARGUMENTS = [
     (dict(evaluator_gradient_steps=0.5), "evaluator_gradient_steps must be an integer >= 0, got 0.5"),
     (dict(generator_gradient_steps=-1), "generator_gradient_steps must be an integer >= 0, got -1"),
     (dict(elite_fraction=1.5), r"elite_fraction must be a number in \[0, 1\], got 1.5"),
+    (dict(imitation_coef=-0.5), "imitation_coef must be a finite number >= 0, got -0.5"),
     (dict(elite_fraction=np.nan), r"elite_fraction must be a number in \[0, 1\], got nan"),
 ]
 
@@ -41,6 +42,8 @@ def test_policy_arguments(arguments, message, make_model):
     [
         dict(learning_rate=0.0, evaluator_learning_rate=0),
         dict(recency=0),
+        dict(elite_fraction=0),
+        dict(imitation_coef=0),
         dict(evaluator_gradient_steps=0),
         dict(generator_gradient_steps=0),
         dict(evaluator_gradient_steps=0, generator_gradient_steps=0),
