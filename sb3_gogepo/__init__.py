@@ -5,9 +5,11 @@ from sb3_gogepo._version import __version__
 from sb3_gogepo.common.policies import GeneratedPolicy
 from sb3_gogepo.envs import register_legacy_ids
 from sb3_gogepo.gogepo import GoGePo
+from sb3_gogepo.gpim import GPIM, register_navigation
 from sb3_gogepo.udrl import UDRL
 from sb3_gogepo.udrlpg import UDRLPG
 
-__all__ = ["GeneratedPolicy", "GoGePo", "UDRL", "UDRLPG", "presets", "__version__"]
+__all__ = ["GPIM", "GeneratedPolicy", "GoGePo", "UDRL", "UDRLPG", "presets", "__version__"]
 
 register_legacy_ids()
+register_navigation()

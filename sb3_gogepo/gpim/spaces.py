@@ -1,0 +1,34 @@
+"""Which envs GPIM takes: one ValueError that says what is wrong and what helps."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+def check_goal_space(space: spaces.Space, goal_type: str, segment_length: int | None) -> None:
+    """Raise unless ``space`` is that of a goal env whose goals fit ``goal_type``."""
+    if not isinstance(space, spaces.Dict):
+        raise ValueError(
+            f"GPIM needs a goal env, whose observation is a Dict of {', '.join(GOAL_KEYS)}, got {space}; "
+            "wrap the env in sb3_gogepo.gpim.GoalWrapper(env, goal_map)"
+        )
+    for key in GOAL_KEYS:
+        if key not in space.spaces:
+            raise ValueError(f"GPIM needs the keys {', '.join(GOAL_KEYS)} in the observation, got {', '.join(space.spaces)}")
+        if not isinstance(space[key], spaces.Box):
+            raise ValueError(f"GPIM needs Box spaces in the observation, got {space[key]} for {key!r}")
+    if len(space["observation"].shape or ()) != 1:
+        raise ValueError(f"GPIM needs a flat 'observation', got the shape {space['observation'].shape}; flatten it in a wrapper")
+    desired, achieved = (space[key].shape or () for key in ("desired_goal", "achieved_goal"))
+    if goal_type != "sequence":
+        if desired != achieved:
+            raise ValueError(f"goal_type {goal_type!r} needs goals of one shape, got {achieved} achieved and {desired} desired")
+    elif segment_length is None:
+        raise ValueError("segment_length must be an integer >= 1 where goal_type is 'sequence', got None")
+    elif len(desired) != 1 or desired[0] % np.prod(achieved) != 0:
+        raise ValueError(
+            f"goal_type 'sequence' needs a flat desired_goal, a whole number of achieved goals long, got {desired} for {achieved}"
+        )
