@@ -22,9 +22,7 @@ class GoalWrapper(gym.Wrapper):
     :raises ValueError: if the observation is not a flat Box, or the goals have another shape than the map's result.
     """
 
-    def __init__(
-        self, env: gym.Env, goal_map: GoalMap | Sequence[int] | None = None, goals: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, env: gym.Env, goal_map: GoalMap | Sequence[int] | None = None, goals: np.ndarray | None = None) -> None:
         super().__init__(env)
         space = env.observation_space
         if not (isinstance(space, spaces.Box) and len(space.shape) == 1):

@@ -121,8 +121,11 @@ class GPIM(PicklefreeAlgorithm):
                 env = self._wrap_env(maybe_make_env(env, 0), verbose)
             except GymnasiumError as error:
                 raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
-            check_goal_space(env.observation_space, goal_type, segment_length)
-            check_action_space(env.action_space, type(self).__name__)
+            if _init_setup_model:  # `load` knows the goal type later, and checks that the spaces are the saved ones
+                check_goal_space(env.observation_space, goal_type, segment_length)
+            if isinstance(env.action_space, spaces.Discrete):
+                raise ValueError(f"GPIM supports Box action spaces, as SAC does, got {env.action_space}")
+            check_action_space(env.action_space, "GPIM")
         super().__init__(
             policy=policy,
             env=env,
@@ -164,9 +167,9 @@ class GPIM(PicklefreeAlgorithm):
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.policy = self.policy_class(
-            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
-        ).to(self.device)  # type: ignore[assignment]
+        self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(
+            self.device
+        )  # type: ignore[assignment]
         self.replay_buffer = self._make_replay_buffer()
 
     def _make_replay_buffer(self) -> BufferPair:
@@ -218,7 +221,9 @@ class GPIM(PicklefreeAlgorithm):
         unsaved = [name for name, value in vars(self).items() if isinstance(value, UnsavedValue)]
         if unsaved:
             raise ValueError(f"{unsaved[0]} could not be saved with the model: pass {unsaved[0]}= to load")
-        total_steps, callback = self._setup_learn(int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar)
+        total_steps, callback = self._setup_learn(
+            int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
         learners = self._make_learners()
         callback.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         while self.num_timesteps < total_steps:
@@ -244,11 +249,9 @@ class GPIM(PicklefreeAlgorithm):
         if skills is None:
             return False
         goals = [self.relabel(episode.achieved) for episode in skills]
-        episodes: list[GoalEpisode] | None = []
-        if is_goal_stage:
-            episodes = self.collect_goals(rng, goals, callback)
-            if episodes is None:
-                return False
+        episodes = self.collect_goals(rng, goals, callback) if is_goal_stage else []
+        if episodes is None:
+            return False
         callback.on_rollout_end()
         self._iteration_num += 1
         self._episode_num += len(skills) + len(episodes)
@@ -291,7 +294,7 @@ class GPIM(PicklefreeAlgorithm):
             if self.goal_timesteps < self.learning_starts:
                 return self._random_actions(rng)
             desired = np.stack([goal.goals[min(step, len(goal.goals) - 1)] for goal in goals])
-            seen = {"observation": observations["observation"], "desired_goal": desired}
+            seen = {"observation": observations["observation"], "desired_goal": np.nan_to_num(desired)}
             return self.policy.goal_policy.predict(seen, deterministic=False)[0]
 
         return self._run_episodes(rng, act, "goal_timesteps", callback)
@@ -351,7 +354,7 @@ class GPIM(PicklefreeAlgorithm):
     def store_goals(self, episodes: list[GoalEpisode], goals: list[Relabelled], latents: LatentSchedule) -> int:
         """Put (s, g, a, s', latent) into the goal-conditioned policy's buffer; returns the number of steps stored."""
         n_steps, errors = 0, []
-        for i, (episode, goal) in enumerate(zip(episodes, goals, strict=True)):
+        for i, (episode, goal) in enumerate(zip(episodes, goals, strict=False)):  # no episodes: the skill stage
             if not self._check_finite(episode) or not np.isfinite(goal.goals).all():
                 continue
             time_indices = np.minimum(np.arange(episode.length + 1), len(goal.goals) - 1)

@@ -1,4 +1,4 @@
-"""Navigation2D: a point on a plane of 10 x 10 with walls. Goals of all four kinds, cheap enough for thousands of steps a second."""
+"""Navigation2D: a point on a plane of 10 x 10 with walls, and goals of all four kinds."""
 
 from __future__ import annotations
 

@@ -94,7 +94,11 @@ class GPIMPolicy(PicklefreePolicy):
                 f"discriminator_indices must be None or a list of integers in [0, {n_obs}), got {discriminator_indices!r}"
             )
         super().__init__(
-            observation_space, action_space, squash_output=True, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs
+            observation_space,
+            action_space,
+            squash_output=True,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
         )
         self.n_latents, self.net_arch, self.activation_fn = n_latents, list(net_arch), activation_fn
         self.discriminator_net_arch, self.discriminator_indices = list(discriminator_net_arch), discriminator_indices

@@ -29,14 +29,18 @@ def relabel_fixed(achieved: np.ndarray) -> Relabelled:
     is_scored = np.zeros(length, dtype=bool)
     is_scored[-1] = True
     return Relabelled(
-        goals=np.repeat(achieved[-1:], length + 1, axis=0), targets=np.repeat(achieved[-1:], length, axis=0), is_scored=is_scored
+        goals=np.repeat(achieved[-1:], length + 1, axis=0),
+        targets=np.repeat(achieved[-1:], length, axis=0),
+        is_scored=is_scored,
     )
 
 
 def relabel_dynamic(achieved: np.ndarray) -> Relabelled:
     """(length + 1, \\*achieved_shape) achieved goals -> at each step the next one, a moving target; always scored."""
     return Relabelled(
-        goals=np.concatenate([achieved[1:], achieved[-1:]]), targets=achieved[1:], is_scored=np.ones(len(achieved) - 1, dtype=bool)
+        goals=np.concatenate([achieved[1:], achieved[-1:]]),
+        targets=achieved[1:],
+        is_scored=np.ones(len(achieved) - 1, dtype=bool),
     )
 
 
@@ -53,7 +57,9 @@ def relabel_sequence(achieved: np.ndarray, segment_length: int, n_segments: int)
     is_scored = np.zeros(length, dtype=bool)
     is_scored[ends - 1] = True
     return Relabelled(
-        goals=np.repeat(achieved[ends].reshape(1, -1), length + 1, axis=0), targets=achieved[ends[of_step]], is_scored=is_scored
+        goals=np.repeat(achieved[ends].reshape(1, -1), length + 1, axis=0),
+        targets=achieved[ends[of_step]],
+        is_scored=is_scored,
     )
 
 

@@ -17,7 +17,7 @@ Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
 class GoalEpisode(NamedTuple):
     """observations (length + 1, ...), achieved (length + 1, ...), actions (length, \\*action_shape) in env units.
 
-    The last observation is the one the episode ended with. ``terminated`` is False if a time limit ended it.
+    The last observation is the one the episode ended with; it is as the env gave it, finite or not. ``terminated`` is False if a time limit ended it.
     """
 
     observations: np.ndarray
@@ -57,7 +57,7 @@ def run_goal_episodes(
     active = list(range(n_envs))
     step = 0
     while active:
-        chosen = act(observations, step)
+        chosen = act({key: np.nan_to_num(values) for key, values in observations.items()}, step)  # it cannot see NaN
         stepped, _, dones, infos = env.step(chosen)
         assert isinstance(stepped, dict)
         observations = {key: np.array(values) for key, values in stepped.items()}  # a copy: a VecEnv may reuse its own
@@ -85,4 +85,5 @@ def _reset(env: VecEnv, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     single = [env.env_method("reset", seed=int(seed), indices=i)[0][0] for i, seed in enumerate(seeds)]
     stacked: Any = {key: np.stack([observation[key] for observation in single]) for key in single[0]}
     vec_normalize = unwrap_vec_normalize(env)
-    return stacked if vec_normalize is None else vec_normalize.normalize_obs(stacked)
+    normalized: Any = stacked if vec_normalize is None else vec_normalize.normalize_obs(stacked)
+    return normalized

@@ -21,14 +21,19 @@ def check_goal_space(space: spaces.Space, goal_type: str, segment_length: int | 
         if not isinstance(space[key], spaces.Box):
             raise ValueError(f"GPIM needs Box spaces in the observation, got {space[key]} for {key!r}")
     if len(space["observation"].shape or ()) != 1:
-        raise ValueError(f"GPIM needs a flat 'observation', got the shape {space['observation'].shape}; flatten it in a wrapper")
+        raise ValueError(
+            f"GPIM needs a flat 'observation', got the shape {space['observation'].shape}; flatten it in a wrapper"
+        )
     desired, achieved = (space[key].shape or () for key in ("desired_goal", "achieved_goal"))
     if goal_type != "sequence":
         if desired != achieved:
-            raise ValueError(f"goal_type {goal_type!r} needs goals of one shape, got {achieved} achieved and {desired} desired")
+            raise ValueError(
+                f"goal_type {goal_type!r} needs goals of one shape, got {achieved} achieved and {desired} desired"
+            )
     elif segment_length is None:
         raise ValueError("segment_length must be an integer >= 1 where goal_type is 'sequence', got None")
     elif len(desired) != 1 or desired[0] % np.prod(achieved) != 0:
         raise ValueError(
-            f"goal_type 'sequence' needs a flat desired_goal, a whole number of achieved goals long, got {desired} for {achieved}"
+            "goal_type 'sequence' needs a flat desired_goal, a whole number of achieved goals long, "
+            f"got {desired} for {achieved}"
         )
