@@ -29,7 +29,7 @@ from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import check_action_space, check_choice, check_fraction, check_number, check_schedule
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
-from sb3_gogepo.gpim.latent_buffer import BufferPair, LatentBuffer
+from sb3_gogepo.gpim.latent_buffer import BufferPair, LatentBuffer, LatentSamples
 from sb3_gogepo.gpim.learner import SACLearner
 from sb3_gogepo.gpim.policies import GPIMPolicy
 from sb3_gogepo.gpim.relabelling import (
@@ -66,6 +66,8 @@ class GPIM(PicklefreeAlgorithm):
         ``"sequence"``, it is the list of the places where the skill's segments ended.
     :param segment_length: the skill policy gets a new latent every so many steps; None: one latent an episode.
         ``"sequence"`` needs it.
+    :param infer_latents: the goal-conditioned policy's reward is that of the latents which the present discriminator sees in
+        the state behind the goal; False: of the latent with which the skill policy got there at the time.
     :param skill_steps: None: all networks learn together. A number: two stages; skill policy and discriminator learn for so
         many env steps and are frozen then, and the goal-conditioned policy learns.
     :raises ValueError: naming the argument, for any value outside its range, unsupported spaces, or an unknown env.
@@ -90,6 +92,7 @@ class GPIM(PicklefreeAlgorithm):
         discriminator_learning_rate: float | None = None,
         goal_type: str = "fixed",
         segment_length: int | None = None,
+        infer_latents: bool = True,
         skill_steps: int | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -149,6 +152,7 @@ class GPIM(PicklefreeAlgorithm):
         self.discriminator_learning_rate = discriminator_learning_rate
         self.goal_type = goal_type
         self.segment_length = segment_length
+        self.infer_latents = bool(infer_latents)
         self.skill_steps = skill_steps
         #: Entropy from which all random numbers of each iteration derive
         self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
@@ -175,16 +179,27 @@ class GPIM(PicklefreeAlgorithm):
     def _make_replay_buffer(self) -> BufferPair:
         """Two empty buffers that ask the discriminator for their rewards."""
         skill_seed, goal_seed = np.random.SeedSequence(self.run_seed).generate_state(2)
+        discriminator = self.policy.discriminator
+
+        def by_latent(samples: LatentSamples) -> th.Tensor:
+            return discriminator.reward(samples.next_observations, samples.latents)
+
+        def by_source(samples: LatentSamples) -> th.Tensor:
+            return discriminator.expected_reward(samples.next_observations, samples.sources)
+
         skill, goal = (
             LatentBuffer(
                 self.buffer_size,
                 policy.observation_space,  # type: ignore[arg-type]
                 self.action_space,  # type: ignore[arg-type]
-                reward_function=self.policy.discriminator.reward,
+                reward_function=reward_function,
                 seed=int(seed),
                 device=self.device,
             )
-            for policy, seed in ((self.policy.skill_policy, skill_seed), (self.policy.goal_policy, goal_seed))
+            for policy, seed, reward_function in (
+                (self.policy.skill_policy, skill_seed, by_latent),
+                (self.policy.goal_policy, goal_seed, by_source if self.infer_latents else by_latent),
+            )
         )
         return BufferPair(skill, goal)
 
@@ -257,7 +272,7 @@ class GPIM(PicklefreeAlgorithm):
         self._episode_num += len(skills) + len(episodes)
         if is_skill_stage:
             self._untrained_skill_steps += self.store_skills(skills, latents)
-        self._untrained_goal_steps += self.store_goals(episodes, goals, latents)
+        self._untrained_goal_steps += self.store_goals(episodes, goals, skills, latents)
         n_skill, n_goal = self._n_gradient_steps()
         self.train_skills(skill_learner, n_skill)
         self.train_goals(goal_learner, n_goal)
@@ -351,21 +366,25 @@ class GPIM(PicklefreeAlgorithm):
             n_steps += episode.length
         return n_steps
 
-    def store_goals(self, episodes: list[GoalEpisode], goals: list[Relabelled], latents: LatentSchedule) -> int:
+    def store_goals(
+        self, episodes: list[GoalEpisode], goals: list[Relabelled], skills: list[GoalEpisode], latents: LatentSchedule
+    ) -> int:
         """Put (s, g, a, s', latent) into the goal-conditioned policy's buffer; returns the number of steps stored."""
         n_steps, errors = 0, []
-        for i, (episode, goal) in enumerate(zip(episodes, goals, strict=False)):  # no episodes: the skill stage
-            if not self._check_finite(episode) or not np.isfinite(goal.goals).all():
+        for i, (episode, goal, skill) in enumerate(zip(episodes, goals, skills, strict=False)):  # no episodes: skill stage
+            if not self._check_finite(episode) or not skill.is_finite():
                 continue
-            time_indices = np.minimum(np.arange(episode.length + 1), len(goal.goals) - 1)
+            time_indices = np.minimum(np.arange(episode.length + 1), skill.length)
+            target_indices = goal.target_indices[np.minimum(np.arange(episode.length), skill.length - 1)]
             self.replay_buffer.goal.add_episode(
                 {"observation": episode.observations, "desired_goal": goal.goals[time_indices]},
                 self._scaled(episode.actions),
                 latents.of_steps(i, episode.length),
                 episode.terminated,
+                sources=skill.observations[target_indices],
             )
             n_steps += episode.length
-            errors.append(goal_errors(episode.achieved, goal.targets, goal.is_scored))
+            errors.append(goal_errors(episode.achieved, skill.achieved[goal.target_indices], goal.is_scored))
         if errors:
             reached, stayed = np.mean(errors, axis=0)
             if stayed > 0:

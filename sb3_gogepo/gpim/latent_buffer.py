@@ -13,22 +13,27 @@ from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-#: (n, n_obs) next observations, (n,) latents -> (n,) rewards
-RewardFunction = Callable[[th.Tensor, th.Tensor], th.Tensor]
-_ARRAYS = ("actions", "dones", "timeouts", "latents")
+_ARRAYS = ("actions", "dones", "timeouts", "latents", "sources")
 
 
 class LatentSamples(NamedTuple):
-    """next_observations (batch_size, n_obs) and the latents (batch_size,) of the steps that led to them."""
+    """next_observations (batch_size, n_obs), and of the steps that led to them the latents (batch_size,) and the sources
+    (batch_size, n_obs): what the skill policy observed where the step's goal comes from.
+    """
 
     next_observations: th.Tensor
     latents: th.Tensor
+    sources: th.Tensor
+
+
+#: samples -> (batch_size,) rewards
+RewardFunction = Callable[[LatentSamples], th.Tensor]
 
 
 class LatentBuffer(DictReplayBuffer):
     """The last ``buffer_size`` steps. A reward is that of the present discriminator, not of the one at the time.
 
-    :param reward_function: called with the sampled next observations and latents.
+    :param reward_function: called with what was sampled.
     :param seed: of the buffer's own random generator.
     """
 
@@ -44,13 +49,19 @@ class LatentBuffer(DictReplayBuffer):
         super().__init__(buffer_size, observation_space, action_space, device=device)
         self.reward_function = reward_function
         self.latents = np.zeros(self.buffer_size, dtype=np.int64)
+        self.sources = np.zeros_like(self.observations["observation"][:, 0])
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return self.size()
 
     def add_episode(
-        self, observations: dict[str, np.ndarray], actions: np.ndarray, latents: np.ndarray, terminated: bool
+        self,
+        observations: dict[str, np.ndarray],
+        actions: np.ndarray,
+        latents: np.ndarray,
+        terminated: bool,
+        sources: np.ndarray | None = None,
     ) -> None:
         """Store the steps of one episode.
 
@@ -58,10 +69,12 @@ class LatentBuffer(DictReplayBuffer):
         :param actions: (length, n_actions), in [-1, 1].
         :param latents: (length,)
         :param terminated: False if a time limit ended it: then the last step is bootstrapped, as in SB3.
+        :param sources: (length, n_obs); None: the next observations themselves.
         """
         length = len(actions)
+        sources = observations["observation"][1:] if sources is None else sources
         for t in range(length):
-            self.latents[self.pos] = latents[t]
+            self.latents[self.pos], self.sources[self.pos] = latents[t], sources[t]
             is_last = t == length - 1
             self.add(
                 {key: values[t][None] for key, values in observations.items()},
@@ -82,15 +95,18 @@ class LatentBuffer(DictReplayBuffer):
         indices = self._draw(batch_size)
         samples = self._get_samples(indices, env=env)
         with th.no_grad():
-            rewards = self.reward_function(samples.next_observations["observation"], self.to_torch(self.latents[indices]))
+            rewards = self.reward_function(self._latent_samples(indices))
         return samples._replace(rewards=rewards.reshape(-1, 1))
 
     def sample_latents(self, batch_size: int) -> LatentSamples:
         """What the discriminator learns from."""
-        indices = self._draw(batch_size)
+        return self._latent_samples(self._draw(batch_size))
+
+    def _latent_samples(self, indices: np.ndarray) -> LatentSamples:
         return LatentSamples(
             next_observations=self.to_torch(self.next_observations["observation"][indices, 0]),
             latents=self.to_torch(self.latents[indices]),
+            sources=self.to_torch(self.sources[indices]),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ CENTER = np.full(2, SIZE / 2)
 #: layout -> walls (x0, y0, x1, y1), each along one axis
 LAYOUTS: dict[str, list[tuple[float, float, float, float]]] = {
     "open": [],
-    "walls": [(3.0, 3.0, 3.0, 10.0), (7.0, 0.0, 7.0, 7.0)],
+    "walls": [(3.0, 4.0, 3.0, 10.0), (7.0, 0.0, 7.0, 6.0)],
 }
 MARGIN = 1e-3  # how near to a wall the point gets
 IMAGE_SIDE = 12

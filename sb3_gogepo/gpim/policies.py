@@ -53,6 +53,14 @@ class Discriminator(nn.Module):
         """log q(latent | s') - log p(latent), p being uniform: (n,), at most log(n_latents)."""
         return self.log_prob(observations, latents) + math.log(self.n_latents)
 
+    def expected_reward(self, observations: th.Tensor, sources: th.Tensor) -> th.Tensor:
+        """:meth:`reward`, averaged over the latents that q sees in (n, n_obs) source states: (n,).
+
+        Of all s', it is highest where q(latent | s') = q(latent | source).
+        """
+        probabilities = th.softmax(self(sources), dim=1)
+        return (probabilities * th.log_softmax(self(observations), dim=1)).sum(dim=1) + math.log(self.n_latents)
+
 
 class GPIMPolicy(PicklefreePolicy):
     """Two of SB3's SAC policies and a discriminator.

@@ -14,12 +14,12 @@ class Relabelled(NamedTuple):
     """A goal for each step of an episode, and how well it is met.
 
     goals (length + 1, \\*goal_shape): what the policy sees as ``desired_goal`` before each step and after the last one.
-    targets (length, \\*achieved_shape): the ``achieved_goal`` that the skill had after each step's goal was met.
+    target_indices (length,): which of the skill's length + 1 states a step is to lead to.
     is_scored (length,): the steps after which the distance to the target counts.
     """
 
     goals: np.ndarray
-    targets: np.ndarray
+    target_indices: np.ndarray
     is_scored: np.ndarray
 
 
@@ -30,7 +30,7 @@ def relabel_fixed(achieved: np.ndarray) -> Relabelled:
     is_scored[-1] = True
     return Relabelled(
         goals=np.repeat(achieved[-1:], length + 1, axis=0),
-        targets=np.repeat(achieved[-1:], length, axis=0),
+        target_indices=np.full(length, length),
         is_scored=is_scored,
     )
 
@@ -39,7 +39,7 @@ def relabel_dynamic(achieved: np.ndarray) -> Relabelled:
     """(length + 1, \\*achieved_shape) achieved goals -> at each step the next one, a moving target; always scored."""
     return Relabelled(
         goals=np.concatenate([achieved[1:], achieved[-1:]]),
-        targets=achieved[1:],
+        target_indices=np.arange(1, len(achieved)),
         is_scored=np.ones(len(achieved) - 1, dtype=bool),
     )
 
@@ -58,7 +58,7 @@ def relabel_sequence(achieved: np.ndarray, segment_length: int, n_segments: int)
     is_scored[ends - 1] = True
     return Relabelled(
         goals=np.repeat(achieved[ends].reshape(1, -1), length + 1, axis=0),
-        targets=achieved[ends[of_step]],
+        target_indices=ends[of_step],
         is_scored=is_scored,
     )
 

@@ -17,7 +17,8 @@ Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
 class GoalEpisode(NamedTuple):
     """observations (length + 1, ...), achieved (length + 1, ...), actions (length, \\*action_shape) in env units.
 
-    The last observation is the one the episode ended with; it is as the env gave it, finite or not. ``terminated`` is False if a time limit ended it.
+    The last observation is the one the episode ended with, all are as the env gave them, finite or not. ``terminated`` is
+    False if a time limit ended it.
     """
 
     observations: np.ndarray

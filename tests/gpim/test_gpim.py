@@ -79,7 +79,7 @@ def test_the_goal_policy_is_asked_for_what_the_skill_reached(make_model):
 
 
 def test_the_reward_is_that_of_the_present_discriminator(make_model):
-    model = make_model().learn(60)
+    model = make_model(infer_latents=False).learn(60)
     for buffer in (model.replay_buffer.skill, model.replay_buffer.goal):
         buffer.rng = np.random.default_rng(3)
         samples = buffer.sample(20)
@@ -87,6 +87,21 @@ def test_the_reward_is_that_of_the_present_discriminator(make_model):
         observations = samples.next_observations["observation"]
         log_q = th.log_softmax(model.policy.discriminator(observations), dim=1)[th.arange(20), latents]
         assert th.allclose(samples.rewards[:, 0], log_q + np.log(TINY["n_latents"]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_goal_policys_reward_looks_at_the_state_behind_the_goal(kind, make_model):
+    env_arguments, arguments = KINDS[kind]
+    model = make_model(make_env(**env_arguments), **arguments, buffer_size=200).learn(60)
+    skill, goal = model.replay_buffer.skill, model.replay_buffer.goal
+    after = skill.next_observations["observation"][:10, 0]
+    indices = {"fixed": [9] * 10, "image": [9] * 10, "dynamic": range(10), "sequence": [4] * 5 + [9] * 5}[kind]
+    assert np.array_equal(goal.sources[:10], after[list(indices)])
+    goal.rng = np.random.default_rng(3)
+    samples = goal.sample(20)
+    sources = goal.to_torch(goal.sources[np.random.default_rng(3).integers(len(goal), size=20)])
+    expected = model.policy.discriminator.expected_reward(samples.next_observations["observation"], sources)
+    assert th.equal(samples.rewards[:, 0], expected)
 
 
 def test_latents_change_with_the_segments(make_model):
@@ -249,7 +264,14 @@ def test_a_buffer_of_another_env_is_refused(make_model, tmp_path):
 
 def test_settings_survive(make_model, tmp_path):
     settings = dict(
-        tau=0.5, gamma=0.5, train_freq=3, ent_coef=0.25, discriminator_learning_rate=0.125, segment_length=4, skill_steps=7
+        infer_latents=False,
+        tau=0.5,
+        gamma=0.5,
+        train_freq=3,
+        ent_coef=0.25,
+        discriminator_learning_rate=0.125,
+        segment_length=4,
+        skill_steps=7,
     )
     make_model(**settings).save(tmp_path / "model")
     loaded = GPIM.load(tmp_path / "model", device="cpu")

@@ -15,7 +15,7 @@ def make_buffer(buffer_size=10, reward_function=None, seed=0):
         buffer_size,
         SPACE,
         spaces.Box(-1, 1, (1,), np.float32),
-        reward_function=reward_function or (lambda observations, latents: observations[:, 0] * 10 + latents),
+        reward_function=reward_function or (lambda samples: samples.next_observations[:, 0] * 10 + samples.latents),
         seed=seed,
         device="cpu",
     )
@@ -42,16 +42,27 @@ def test_reward_of_the_next_observation_and_the_latent():
 
 def test_rewards_follow_the_present_function():
     scale = [1.0]
-    buffer = make_buffer(reward_function=lambda observations, latents: scale[0] * th.ones(len(observations)))
+    buffer = make_buffer(reward_function=lambda samples: scale[0] * th.ones(len(samples.latents)))
     add(buffer, 4)
     assert (buffer.sample(5).rewards == 1).all()
     scale[0] = -2.0
     assert (buffer.sample(5).rewards == -2).all()
 
 
+def test_sources_belong_to_their_steps():
+    buffer = make_buffer()
+    add(buffer, 3)
+    samples = buffer.sample_latents(50)
+    assert th.equal(samples.sources, samples.next_observations)
+    observations = {"observation": np.zeros((3, 2), np.float32), "latent": np.zeros(3, int)}
+    buffer = make_buffer(reward_function=lambda samples: samples.sources[:, 1])
+    buffer.add_episode(observations, np.zeros((2, 1)), np.zeros(2, int), False, sources=np.array([[0, 5], [0, 6]]))
+    assert set(buffer.sample(50).rewards[:, 0].tolist()) == {5, 6}
+
+
 def test_a_reward_carries_no_gradient():
     weight = th.ones(1, requires_grad=True)
-    buffer = make_buffer(reward_function=lambda observations, latents: observations[:, 0] * weight)
+    buffer = make_buffer(reward_function=lambda samples: samples.next_observations[:, 0] * weight)
     add(buffer, 4)
     assert not buffer.sample(5).rewards.requires_grad
 

@@ -36,6 +36,32 @@ def test_reward_is_zero_on_average_for_the_uniform_q_and_log_n_at_most():
     assert discriminator.reward(th.ones(1, 1), th.tensor([0])).item() == pytest.approx(math.log(3))
 
 
+def test_expected_reward_of_a_known_q():
+    discriminator = linear_discriminator([[1.0], [0.0]])
+    zero, three = th.tensor([[0.0]]), th.tensor([[math.log(3.0)]])  # q = (1/2, 1/2) and (3/4, 1/4)
+    expected = 0.5 * math.log(0.75) + 0.5 * math.log(0.25) + math.log(2)
+    assert discriminator.expected_reward(three, zero).item() == pytest.approx(expected)
+    expected = 0.75 * math.log(0.75) + 0.25 * math.log(0.25) + math.log(2)
+    assert discriminator.expected_reward(three, three).item() == pytest.approx(expected)
+
+
+def test_expected_reward_is_highest_at_the_source():
+    th.manual_seed(0)
+    discriminator = Discriminator(n_obs=2, n_latents=6, net_arch=[16])
+    sources = th.randn(50, 2)
+    at_source = discriminator.expected_reward(sources, sources)
+    assert (discriminator.expected_reward(th.randn(50, 2), sources) <= at_source).all()
+
+
+def test_expected_reward_is_the_mean_of_the_rewards():
+    th.manual_seed(0)
+    discriminator = Discriminator(n_obs=2, n_latents=3, net_arch=[16])
+    here, source = th.randn(1, 2), th.randn(1, 2)
+    by_latent = th.stack([discriminator.reward(here, th.tensor([k])) for k in range(3)])
+    expected = (th.softmax(discriminator(source), dim=1).T * by_latent).sum()
+    assert th.allclose(discriminator.expected_reward(here, source), expected)
+
+
 def test_the_discriminator_sees_its_indices_only():
     discriminator = linear_discriminator([[1.0, 2.0], [0.0, 1.0]], n_obs=4, indices=[2, 0])
     observations = th.tensor([[3.0, 9.0, 5.0, -9.0]])
