@@ -51,11 +51,18 @@ TASKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 METHODS = ("gpim", "two_stage", "sac_l2", "random")
 #: what all SACs have in common
 SAC_SETTINGS: dict[str, Any] = dict(
-    learning_rate=1e-3, buffer_size=20_000, learning_starts=1000, batch_size=128, train_freq=2, ent_coef=0.1
+    learning_rate=1e-3,
+    buffer_size=20_000,
+    learning_starts=1000,
+    batch_size=128,
+    tau=0.02,
+    gamma=0.95,
+    train_freq=4,
+    ent_coef=0.1,
 )
 NET_ARCH = [64, 64]
-N_LATENTS = 30
-STEPS = {"fixed": 30_000, "image": 30_000, "dynamic": 30_000, "sequence": 30_000}
+N_LATENTS = 50
+TOTAL_STEPS = 20_000  # of both policies, where there are two
 
 Act = Callable[[dict[str, np.ndarray]], np.ndarray]
 
@@ -102,7 +109,7 @@ def evaluate(act: Act, env_arguments: dict[str, Any]) -> Evaluation:
     return Evaluation(float(distances.mean() / stayed.mean()), distances, where, target)
 
 
-def make_model(task: str, method: str, seed: int, total_steps: int) -> Any:
+def make_model(task: str, method: str, seed: int) -> Any:
     """GPIM or SAC, with the same networks and settings of SAC; None for ``random``."""
     env_arguments, gpim_arguments = TASKS[task]
     env = Navigation2D(**env_arguments)
@@ -112,7 +119,7 @@ def make_model(task: str, method: str, seed: int, total_steps: int) -> Any:
         policy_kwargs: dict[str, Any] = dict(net_arch=NET_ARCH, optimizer_kwargs=dict(fused=True))
         return SAC("MultiInputPolicy", env, seed=seed, device="cpu", policy_kwargs=policy_kwargs, **SAC_SETTINGS)
     policy_kwargs = dict(net_arch=NET_ARCH, discriminator_net_arch=NET_ARCH, n_latents=N_LATENTS, discriminator_indices=[0, 1])
-    skill_steps = total_steps // 2 if method == "two_stage" else None
+    skill_steps = TOTAL_STEPS // 2 if method == "two_stage" else None
     return GPIM(
         "MultiInputPolicy",
         env,
@@ -128,8 +135,8 @@ def make_model(task: str, method: str, seed: int, total_steps: int) -> Any:
 def execute(cell: Run) -> None:
     """Train, evaluate along the way, and write ``.csv`` (the curve), ``.npz`` (episodes, reward map), then ``.json``."""
     th.set_num_threads(1)
-    total_steps, env_arguments = STEPS[cell.task], TASKS[cell.task][0]
-    model = make_model(cell.task, cell.method, cell.seed, total_steps)
+    env_arguments = TASKS[cell.task][0]
+    model = make_model(cell.task, cell.method, cell.seed)
     action_rng = np.random.default_rng(cell.seed)
 
     def act(observations: dict[str, np.ndarray]) -> np.ndarray:
@@ -139,7 +146,7 @@ def execute(cell: Run) -> None:
 
     lines = ["env_steps,goal_policy_steps,normalised_distance,mean_distance,share_within_1,cpu_seconds"]
     began, cpu = time.time(), time.process_time()
-    for step in [0] if model is None else np.linspace(0, total_steps, N_EVALUATIONS + 1).astype(int):
+    for step in [0] if model is None else np.linspace(0, TOTAL_STEPS, N_EVALUATIONS + 1).astype(int):
         if step > 0:
             model.learn(max(step - model.num_timesteps, 1), reset_num_timesteps=model.num_timesteps == 0, log_interval=None)
         result = evaluate(act, env_arguments)
@@ -185,7 +192,7 @@ def manifest(cell: Run, began: float, cpu_seconds: float) -> dict[str, Any]:
         **cell._asdict(),
         "env": {"id": "Navigation2D-v0", **env_arguments},
         "settings": settings,
-        "total_steps": STEPS[cell.task],
+        "total_steps": TOTAL_STEPS,
         "n_goals": N_GOALS,
         "eval_seed": EVAL_SEED,
         "commit": _commit(),
