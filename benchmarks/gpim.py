@@ -132,7 +132,7 @@ def make_model(task: str, method: str, seed: int) -> Any:
     )
 
 
-def execute(cell: Run) -> None:
+def execute(cell: Run, commit: str) -> None:
     """Train, evaluate along the way, and write ``.csv`` (the curve), ``.npz`` (episodes, reward map), then ``.json``."""
     th.set_num_threads(1)
     env_arguments = TASKS[cell.task][0]
@@ -163,7 +163,9 @@ def execute(cell: Run) -> None:
     np.savez_compressed(cell.path(".npz"), **arrays)  # type: ignore[arg-type]
     write_atomically(cell.path(".csv"), ("\n".join(lines) + "\n").encode(), suffix="")
     write_atomically(
-        cell.path(".json"), (json.dumps(manifest(cell, began, time.process_time() - cpu), indent=1) + "\n").encode(), suffix=""
+        cell.path(".json"),
+        (json.dumps(manifest(cell, commit, began, time.process_time() - cpu), indent=1) + "\n").encode(),
+        suffix="",
     )
 
 
@@ -182,7 +184,7 @@ def reward_map(model: GPIM) -> np.ndarray:
         return th.log_softmax(model.policy.discriminator(observations), dim=1).numpy()
 
 
-def manifest(cell: Run, began: float, cpu_seconds: float) -> dict[str, Any]:
+def manifest(cell: Run, commit: str, began: float, cpu_seconds: float) -> dict[str, Any]:
     """Where a result comes from."""
     env_arguments, gpim_arguments = TASKS[cell.task]
     settings: dict[str, Any] = dict(net_arch=NET_ARCH, **SAC_SETTINGS) if cell.method != "random" else {}
@@ -195,7 +197,7 @@ def manifest(cell: Run, began: float, cpu_seconds: float) -> dict[str, Any]:
         "total_steps": TOTAL_STEPS,
         "n_goals": N_GOALS,
         "eval_seed": EVAL_SEED,
-        "commit": _commit(),
+        "commit": commit,
         "finished": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": round(time.time() - began),
         "cpu_seconds": round(cpu_seconds),
@@ -205,7 +207,7 @@ def manifest(cell: Run, began: float, cpu_seconds: float) -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def current_commit() -> str:
     """Hash of the checked-out commit, with ``+changes`` if the code differs from it; "unknown" without git."""
     try:
         head = run(["git", "rev-parse", "HEAD"], cwd=RESULTS.parents[1], capture_output=True, text=True, check=True).stdout
@@ -232,11 +234,12 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--dry-run", action="store_true", help="list what would be run")
     arguments = parser.parse_args()
+    commit = current_commit()  # of the code that runs, whatever happens to the files later
     for cell in planned(arguments.seeds):
         if cell.task in arguments.tasks and not cell.path(".json").exists():
             print(*cell)
             if not arguments.dry_run:
-                execute(cell)
+                execute(cell, commit)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def run_actors(
     """
     n_candidates, n_envs = len(seeds), env.num_envs
     vec_normalize = unwrap_vec_normalize(env)
-    seeded = resets_are_seeded(env)
+    seeded = _resets_are_seeded(env)
     episodes: list[Episode | None] = [None] * n_candidates
     running: list[Any] = [i if i < n_candidates else None for i in range(n_envs)]  # candidate of each env; None: it idles
     waiting = iter(range(n_envs, n_candidates))
@@ -212,7 +212,7 @@ def run_actors(
     return [episode for episode in episodes if episode is not None]
 
 
-def resets_are_seeded(env: VecEnv) -> bool:
+def _resets_are_seeded(env: VecEnv) -> bool:
     """Can single envs be reset? Wrappers such as VecFrameStack must see every reset, so there the answer is no."""
     while isinstance(env, VecEnvWrapper):
         if not isinstance(env, (VecNormalize, VecMonitor, VecCheckNan)):

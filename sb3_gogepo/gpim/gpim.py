@@ -10,9 +10,6 @@ Differences from the paper: none that are meant. Where its text does not say, th
 
 from __future__ import annotations
 
-import sys
-import time
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -22,26 +19,21 @@ from gymnasium import spaces
 from gymnasium.error import Error as GymnasiumError
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import safe_mean, update_learning_rate
+from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_gogepo.common.archive import UnsavedValue
-from sb3_gogepo.common.checks import check_action_space, check_choice, check_fraction, check_number, check_schedule
+from sb3_gogepo.common.checks import check_action_space, check_number
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
-from sb3_gogepo.gpim.latent_buffer import BufferPair, LatentBuffer, LatentSamples
+from sb3_gogepo.gpim.buffer_pair import BufferPair
+from sb3_gogepo.gpim.checks import SETTINGS, check_goal_space, check_settings
+from sb3_gogepo.gpim.latent_buffer import LatentBuffer, LatentSamples
 from sb3_gogepo.gpim.learner import SACLearner
 from sb3_gogepo.gpim.policies import GPIMPolicy
-from sb3_gogepo.gpim.relabelling import (
-    GOAL_TYPES,
-    Relabelled,
-    goal_errors,
-    relabel_dynamic,
-    relabel_fixed,
-    relabel_sequence,
-)
-from sb3_gogepo.gpim.rollout import GoalEpisode, run_goal_episodes
-from sb3_gogepo.gpim.spaces import check_goal_space
+from sb3_gogepo.gpim.relabelling import Relabelled, goal_errors, relabel
+from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule, run_goal_episodes
 
 SelfGPIM = TypeVar("SelfGPIM", bound="GPIM")
 
@@ -104,21 +96,8 @@ class GPIM(PicklefreeAlgorithm):
     ) -> None:
         if not (policy in self.policy_aliases or (isinstance(policy, type) and issubclass(policy, BasePolicy))):
             raise ValueError(f"policy must be one of {', '.join(self.policy_aliases)} or a policy class, got {policy!r}")
-        check_schedule("learning_rate", learning_rate)
-        for name, count in (("buffer_size", buffer_size), ("batch_size", batch_size), ("train_freq", train_freq)):
-            check_number(name, count, minimum=1, integer=True)
-        for name, optional in (("segment_length", segment_length), ("skill_steps", skill_steps)):
-            if optional is not None:
-                check_number(name, optional, minimum=1, integer=True)
-        check_number("learning_starts", learning_starts, minimum=0, integer=True)
-        check_fraction("tau", tau)
-        check_fraction("gamma", gamma)
-        check_number("ent_coef", ent_coef, minimum=0)
-        if discriminator_learning_rate is not None:
-            check_number("discriminator_learning_rate", discriminator_learning_rate, minimum=0)
-        check_choice("goal_type", goal_type, GOAL_TYPES)
-        if seed is not None:
-            check_number("seed", seed, minimum=0, integer=True)
+        given = locals()
+        check_settings({name: given[name] for name in SETTINGS})
         if env is not None:
             try:
                 env = self._wrap_env(maybe_make_env(env, 0), verbose)
@@ -247,7 +226,8 @@ class GPIM(PicklefreeAlgorithm):
                 if not self._run_iteration(*learners, callback):
                     break
             if log_interval is not None and self._iteration_num % log_interval == 0:
-                self.dump_logs()
+                self.logger.record("time/goal_timesteps", self.goal_timesteps)
+                OffPolicyAlgorithm.dump_logs(self)  # type: ignore[arg-type]
         callback.on_training_end()
         return self
 
@@ -271,8 +251,10 @@ class GPIM(PicklefreeAlgorithm):
         self._iteration_num += 1
         self._episode_num += len(skills) + len(episodes)
         if is_skill_stage:
-            self._untrained_skill_steps += self.store_skills(skills, latents)
-        self._untrained_goal_steps += self.store_goals(episodes, goals, skills, latents)
+            self._untrained_skill_steps += self.replay_buffer.add_skills(skills, latents)
+        if is_goal_stage:
+            self._untrained_goal_steps += self.replay_buffer.add_goals(episodes, goals, skills, latents)
+            self._log_distance(episodes, goals, skills)
         n_skill, n_goal = self._n_gradient_steps()
         self.train_skills(skill_learner, n_skill)
         self.train_goals(goal_learner, n_goal)
@@ -334,71 +316,26 @@ class GPIM(PicklefreeAlgorithm):
             return callback.on_step()
 
         assert self.env is not None
-        return run_goal_episodes(self.env, act, rng.integers(2**31, size=self.n_envs).tolist(), on_step=on_step)
+        episodes = run_goal_episodes(self.env, act, rng.integers(2**31, size=self.n_envs).tolist(), on_step=on_step)
+        if episodes is None:
+            return None
+        return [episode._replace(actions=self.policy.scale_action(episode.actions)) for episode in episodes]
 
     def relabel(self, achieved: np.ndarray) -> Relabelled:
         """f_kappa: (length + 1, \\*achieved_shape) of an episode of the skill policy -> goals of ``goal_type``."""
-        if self.goal_type == "fixed":
-            return relabel_fixed(achieved)
-        if self.goal_type == "dynamic":
-            return relabel_dynamic(achieved)
         assert isinstance(self.observation_space, spaces.Dict)
-        assert self.segment_length is not None
-        shapes = [self.observation_space[key].shape or () for key in ("desired_goal", "achieved_goal")]
-        return relabel_sequence(achieved, self.segment_length, int(np.prod(shapes[0]) // np.prod(shapes[1])))
+        desired, reached = (self.observation_space[key].shape or () for key in ("desired_goal", "achieved_goal"))
+        return relabel(achieved, self.goal_type, self.segment_length, n_segments=int(np.prod(desired) // np.prod(reached)))
 
-    # ------------------------------------------------------------------ storing
-
-    def store_skills(self, skills: list[GoalEpisode], latents: LatentSchedule) -> int:
-        """Put (s, a, s', latent) into the skill policy's buffer; returns the number of steps stored."""
-        n_steps = 0
-        for i, episode in enumerate(skills):
-            if not self._check_finite(episode):
-                continue
-            of_step = latents.of_steps(i, episode.length)
-            # The step that ends a segment goes on with its own latent: for the skill policy a latent lasts
-            self.replay_buffer.skill.add_episode(
-                {"observation": episode.observations, "latent": np.append(of_step, of_step[-1])},
-                self._scaled(episode.actions),
-                of_step,
-                episode.terminated,
-            )
-            n_steps += episode.length
-        return n_steps
-
-    def store_goals(
-        self, episodes: list[GoalEpisode], goals: list[Relabelled], skills: list[GoalEpisode], latents: LatentSchedule
-    ) -> int:
-        """Put (s, g, a, s', latent) into the goal-conditioned policy's buffer; returns the number of steps stored."""
-        n_steps, errors = 0, []
-        for i, (episode, goal, skill) in enumerate(zip(episodes, goals, skills, strict=False)):  # no episodes: skill stage
-            if not self._check_finite(episode) or not skill.is_finite():
-                continue
-            time_indices = np.minimum(np.arange(episode.length + 1), skill.length)
-            target_indices = goal.target_indices[np.minimum(np.arange(episode.length), skill.length - 1)]
-            self.replay_buffer.goal.add_episode(
-                {"observation": episode.observations, "desired_goal": goal.goals[time_indices]},
-                self._scaled(episode.actions),
-                latents.of_steps(i, episode.length),
-                episode.terminated,
-                sources=skill.observations[target_indices],
-            )
-            n_steps += episode.length
-            errors.append(goal_errors(episode.achieved, skill.achieved[goal.target_indices], goal.is_scored))
-        if errors:
-            reached, stayed = np.mean(errors, axis=0)
-            if stayed > 0:
-                self.logger.record_mean("rollout/normalised_distance", float(reached / stayed))
-        return n_steps
-
-    def _scaled(self, actions: np.ndarray) -> np.ndarray:
-        return self.policy.scale_action(actions).reshape(len(actions), -1)
-
-    @staticmethod
-    def _check_finite(episode: GoalEpisode) -> bool:
-        if not episode.is_finite():
-            warnings.warn("an episode was dropped: an observation is not finite", stacklevel=2)
-        return episode.is_finite()
+    def _log_distance(self, episodes: list[GoalEpisode], goals: list[Relabelled], skills: list[GoalEpisode]) -> None:
+        """Mean distance to the targets over the mean distance of staying at the start."""
+        errors = [
+            goal_errors(episode.achieved, skill.achieved[goal.target_indices], goal.is_scored)
+            for episode, goal, skill in zip(episodes, goals, skills, strict=True)
+        ]
+        reached, stayed = np.mean(errors, axis=0)
+        if stayed > 0 and np.isfinite(reached / stayed):
+            self.logger.record_mean("rollout/normalised_distance", float(reached / stayed))
 
     # ------------------------------------------------------------------ training
 
@@ -435,40 +372,3 @@ class GPIM(PicklefreeAlgorithm):
         losses = learner.train_steps(gradient_steps, self.batch_size, self._current_progress_remaining)
         for key, value in losses.items():
             self.logger.record(f"train/{name}_{key}", value)
-
-    # ------------------------------------------------------------------ logging
-
-    def dump_logs(self) -> None:
-        """Write one log entry."""
-        assert self.ep_info_buffer is not None
-        time_elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if len(self.ep_info_buffer) > 0:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / time_elapsed))
-        self.logger.record("time/time_elapsed", int(time_elapsed), exclude="tensorboard")
-        self.logger.record("time/goal_timesteps", self.goal_timesteps)
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(step=self.num_timesteps)
-
-
-class LatentSchedule:
-    """Which latent each env has at each step: drawn uniformly at the start, and anew every ``segment_length`` steps."""
-
-    def __init__(self, rng: np.random.Generator, n_envs: int, n_latents: int, segment_length: int | None) -> None:
-        self._rng = np.random.default_rng(rng.integers(2**63))
-        self.n_envs, self.n_latents, self.segment_length = n_envs, n_latents, segment_length
-        self._of_segments: list[np.ndarray] = []
-
-    def __call__(self, step: int) -> np.ndarray:
-        """(n_envs,) latents for this step."""
-        segment = 0 if self.segment_length is None else step // self.segment_length
-        while len(self._of_segments) <= segment:
-            self._of_segments.append(self._rng.integers(self.n_latents, size=self.n_envs))
-        return self._of_segments[segment]
-
-    def of_steps(self, env_index: int, length: int) -> np.ndarray:
-        """(length,) latents of one env from the first step on."""
-        return np.array([self(step)[env_index] for step in range(length)])

@@ -139,22 +139,3 @@ class LatentBuffer(DictReplayBuffer):
         for target, values, _ in pairs:
             target[:n] = values
         self.pos, self.full = pos, full
-
-
-class BufferPair:
-    """The steps of the skill policy and those of the goal-conditioned policy, saved together."""
-
-    def __init__(self, skill: LatentBuffer, goal: LatentBuffer) -> None:
-        self.skill, self.goal = skill, goal
-
-    def __len__(self) -> int:
-        return len(self.skill) + len(self.goal)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both buffers' state."""
-        return {"skill": self.skill.state_dict(), "goal": self.goal.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
-        self.skill.load_state_dict(state["skill"])
-        self.goal.load_state_dict(state["goal"])

@@ -63,6 +63,16 @@ def relabel_sequence(achieved: np.ndarray, segment_length: int, n_segments: int)
     )
 
 
+def relabel(achieved: np.ndarray, goal_type: str, segment_length: int | None, n_segments: int) -> Relabelled:
+    """f_kappa of this type; only ``"sequence"`` looks at the last two arguments."""
+    if goal_type == "fixed":
+        return relabel_fixed(achieved)
+    if goal_type == "dynamic":
+        return relabel_dynamic(achieved)
+    assert segment_length is not None
+    return relabel_sequence(achieved, segment_length, n_segments)
+
+
 def goal_errors(achieved: np.ndarray, targets: np.ndarray, is_scored: np.ndarray) -> tuple[float, float]:
     """Mean Euclidean distance to the target over the scored steps, and the same for staying where the episode began.
 

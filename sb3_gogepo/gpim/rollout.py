@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapped, unwrap_vec_normalize
 
-from sb3_gogepo.common.rollout import resets_are_seeded
+from sb3_gogepo.common.rollout import _resets_are_seeded
 
 #: ({key: (n_envs, ...)} observations, number of the step) -> (n_envs, \*action_shape) actions
 Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
@@ -34,6 +34,26 @@ class GoalEpisode(NamedTuple):
     def is_finite(self) -> bool:
         """Is there nothing but finite numbers in it?"""
         return all(bool(np.isfinite(part).all()) for part in (self.observations, self.achieved, self.actions))
+
+
+class LatentSchedule:
+    """Which latent each env has at each step: drawn uniformly at the start, and anew every ``segment_length`` steps."""
+
+    def __init__(self, rng: np.random.Generator, n_envs: int, n_latents: int, segment_length: int | None) -> None:
+        self._rng = np.random.default_rng(rng.integers(2**63))
+        self.n_envs, self.n_latents, self.segment_length = n_envs, n_latents, segment_length
+        self._of_segments: list[np.ndarray] = []
+
+    def __call__(self, step: int) -> np.ndarray:
+        """(n_envs,) latents for this step."""
+        segment = 0 if self.segment_length is None else step // self.segment_length
+        while len(self._of_segments) <= segment:
+            self._of_segments.append(self._rng.integers(self.n_latents, size=self.n_envs))
+        return self._of_segments[segment]
+
+    def of_steps(self, env_index: int, length: int) -> np.ndarray:
+        """(length,) latents of one env from the first step on."""
+        return np.array([self(step)[env_index] for step in range(length)])
 
 
 def run_goal_episodes(
@@ -77,7 +97,7 @@ def run_goal_episodes(
 
 def _reset(env: VecEnv, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     """Reset all envs, each with its own seed where that is possible."""
-    if not resets_are_seeded(env):
+    if not _resets_are_seeded(env):
         observations = env.reset()
         assert isinstance(observations, dict)
         return {key: np.array(values) for key, values in observations.items()}

@@ -1,11 +1,41 @@
-"""Which envs GPIM takes: one ValueError that says what is wrong and what helps."""
+"""Which arguments and envs GPIM takes: one ValueError that says what is wrong and what helps."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from sb3_gogepo.common.checks import check_choice, check_fraction, check_number, check_schedule
+from sb3_gogepo.gpim.relabelling import GOAL_TYPES
+
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+#: integers and their minimum
+_INTEGERS = {"buffer_size": 1, "batch_size": 1, "train_freq": 1, "learning_starts": 0}
+_OPTIONAL_INTEGERS = {"segment_length": 1, "skill_steps": 1, "seed": 0}
+#: what :func:`check_settings` looks at
+SETTINGS = (
+    *_INTEGERS,
+    *_OPTIONAL_INTEGERS,
+    *("learning_rate", "discriminator_learning_rate", "tau", "gamma", "ent_coef", "goal_type"),
+)
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raise unless each of GPIM's ``SETTINGS`` is in its range."""
+    check_schedule("learning_rate", settings["learning_rate"])
+    for name, minimum in _INTEGERS.items():
+        check_number(name, settings[name], minimum=minimum, integer=True)
+    for name, minimum in _OPTIONAL_INTEGERS.items():
+        if settings[name] is not None:
+            check_number(name, settings[name], minimum=minimum, integer=True)
+    check_fraction("tau", settings["tau"])
+    check_fraction("gamma", settings["gamma"])
+    check_number("ent_coef", settings["ent_coef"], minimum=0)
+    if settings["discriminator_learning_rate"] is not None:
+        check_number("discriminator_learning_rate", settings["discriminator_learning_rate"], minimum=0)
+    check_choice("goal_type", settings["goal_type"], GOAL_TYPES)
 
 
 def check_goal_space(space: spaces.Space, goal_type: str, segment_length: int | None) -> None:
