@@ -48,7 +48,7 @@ TASKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dynamic": (dict(layout="open", goal_type="dynamic"), dict(goal_type="dynamic", segment_length=25)),
     "sequence": (dict(layout="open", goal_type="sequence", n_subgoals=2), dict(goal_type="sequence", segment_length=25)),
 }
-METHODS = ("gpim", "two_stage", "sac_l2", "random")
+METHODS = ("gpim", "sac_l2", "two_stage", "random")
 #: what all SACs have in common
 SAC_SETTINGS: dict[str, Any] = dict(
     learning_rate=1e-3,
@@ -219,11 +219,12 @@ def current_commit() -> str:
 
 
 def planned(seeds: list[int]) -> list[Run]:
-    """All runs: the main figure's first, seed by seed, and GPIM on the other kinds of goals with every seed."""
-    runs = []
+    """All runs: random actions, then, seed by seed, those of the main figure and GPIM on the other kinds of goals."""
+    others = [task for task in TASKS if task != "fixed"]
+    runs = [Run(task, "random", seed) for seed in seeds for task in TASKS]
     for seed in seeds:
-        runs += [Run("fixed", method, seed) for method in METHODS]
-        runs += [Run(task, method, seed) for task in ("image", "dynamic", "sequence") for method in ("gpim", "random")]
+        runs += [Run("fixed", method, seed) for method in METHODS if method != "random"]
+        runs += [Run(task, "gpim", seed) for task in others]
     return runs
 
 
