@@ -223,8 +223,9 @@ def planned(seeds: list[int]) -> list[Run]:
     others = [task for task in TASKS if task != "fixed"]
     runs = [Run(task, "random", seed) for seed in seeds for task in TASKS]
     for seed in seeds:
-        runs += [Run("fixed", method, seed) for method in METHODS if method != "random"]
+        runs += [Run("fixed", "gpim", seed), Run("fixed", "sac_l2", seed)]
         runs += [Run(task, "gpim", seed) for task in others]
+        runs.append(Run("fixed", "two_stage", seed))
     return runs
 
 

@@ -10,6 +10,7 @@ Needs matplotlib.
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import json
 from pathlib import Path
@@ -86,9 +87,6 @@ def draw_paths(ax: Axes, task: str, n_goals: int) -> None:
     """The first held-out goals of the first seed: crosses, and where the policy went, from the dot to the ring."""
     seeds = sorted(read_curves(task, "gpim"))
     draw_walls(ax, TASKS[task][0]["layout"])
-    if not seeds:
-        ax.set_title(f"{TITLES[task]}\n(no run finished)", fontsize="medium")
-        return
     arrays = np.load(RESULTS / task / "gpim" / f"{seeds[0]}.npz")
     positions, targets = arrays["positions"].astype(float), arrays["targets"].astype(float)
     moves = task in ("dynamic", "sequence")
@@ -115,36 +113,67 @@ def _count(n: int) -> str:
 
 def distances_around_walls(goal: np.ndarray, layout: str) -> np.ndarray:
     """(MAP_SIDE ** 2,) length of the shortest way to ``goal`` along the grid of the map, eight directions, through no wall."""
-    positions = map_positions()
-    start = int(np.linalg.norm(positions - goal, axis=1).argmin())
-    distances = np.full(len(positions), np.inf)
+    start = nearest(goal)
+    distances = np.full(MAP_SIDE**2, np.inf)
     distances[start], queue = 0.0, [(0.0, start)]
     while queue:
         length, here = heapq.heappop(queue)
         if length > distances[here]:
             continue
-        row, column = divmod(here, MAP_SIDE)
-        for i in range(max(row - 1, 0), min(row + 2, MAP_SIDE)):
-            for j in range(max(column - 1, 0), min(column + 2, MAP_SIDE)):
-                there = i * MAP_SIDE + j
-                new = length + float(np.linalg.norm(positions[here] - positions[there]))
-                if new < distances[there] and not _crosses(positions[here], positions[there], layout):
-                    distances[there] = new
-                    heapq.heappush(queue, (new, there))
+        for there, step in neighbours(layout)[here]:
+            if length + step < distances[there]:
+                distances[there] = length + step
+                heapq.heappush(queue, (length + step, there))
     return distances
 
 
+@functools.cache
+def neighbours(layout: str) -> list[list[tuple[int, float]]]:
+    """For each point of the map, its neighbours that no wall hides, with their distances. The walls are upright."""
+    positions, result = map_positions(), []
+    for here, one in enumerate(positions):
+        row, column = divmod(here, MAP_SIDE)
+        around = [(i, j) for i in range(row - 1, row + 2) for j in range(column - 1, column + 2)]
+        inside = [i * MAP_SIDE + j for i, j in around if 0 <= i < MAP_SIDE and 0 <= j < MAP_SIDE and (i, j) != (row, column)]
+        seen = [there for there in inside if not _crosses(one, positions[there], layout)]
+        result.append([(there, float(np.linalg.norm(one - positions[there]))) for there in seen])
+    return result
+
+
 def _crosses(one: np.ndarray, other: np.ndarray, layout: str) -> bool:
-    """Is a wall between two neighbours? The walls are upright."""
     middle = (one[1] + other[1]) / 2
     return any(min(one[0], other[0]) < x < max(one[0], other[0]) and y0 <= middle <= y1 for x, y0, _, y1 in LAYOUTS[layout])
 
 
-def learned_reward(log_q: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """(MAP_SIDE ** 2,) reward everywhere for the latent that the discriminator sees at ``goal``."""
+def nearest(place: np.ndarray) -> int:
+    """The point of the map next to ``place``."""
+    return int(np.linalg.norm(map_positions() - place, axis=1).argmin())
+
+
+def pairs_at_walls(layout: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 2) pairs of points of the map, 1 apart: with a wall between them, and beside the wall with nothing between."""
+    across, beside = [], []
+    for x, y0, _, y1 in LAYOUTS[layout]:
+        for y in np.arange(y0 + 0.5, y1 - 1):
+            left, right = np.array([x - 0.4, y]), np.array([x + 0.6, y])
+            across.append((nearest(left), nearest(right)))
+            up = np.array([0.0, 1.0])
+            beside += [(nearest(left), nearest(left + up)), (nearest(right), nearest(right + up))]
+    return np.array(across), np.array(beside)
+
+
+def reward_between(log_q: np.ndarray, pairs: np.ndarray) -> float:
+    """Mean reward of the goal-conditioned policy for being at the one point of a pair with the other one as its goal."""
     log_q = log_q.astype(float)
-    at_goal = int(np.linalg.norm(map_positions() - goal, axis=1).argmin())
-    return log_q[:, log_q[at_goal].argmax()] + np.log(log_q.shape[1])
+    both_ways = np.concatenate([pairs, pairs[:, ::-1]])
+    here, goal = log_q[both_ways[:, 0]], log_q[both_ways[:, 1]]
+    return float((np.exp(goal) * here).sum(axis=1).mean() + np.log(log_q.shape[1]))
+
+
+def learned_reward(log_q: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """(MAP_SIDE ** 2,) reward of the goal-conditioned policy everywhere, with the place ``goal`` as its goal."""
+    log_q = log_q.astype(float)
+    return log_q @ np.exp(log_q[nearest(goal)]) + np.log(log_q.shape[1])
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -199,15 +228,18 @@ def main() -> None:
     """Draw the three figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("docs/figures"))
-    folder = parser.parse_args().folder
+    parser.add_argument("--suffix", choices=("svg", "png"), default="svg", help="png is for looking at it")
+    arguments = parser.parse_args()
+    folder, suffix = arguments.folder, arguments.suffix
     plt.rcParams.update({"svg.hashsalt": "gpim", "svg.fonttype": "path"})  # the same file each time
     figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
     draw_curves(ax)
-    figure.savefig(folder / "gpim.svg", metadata={"Date": None})
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(12, 3.5), layout="constrained")
-    for ax, task in zip(axes, TASKS, strict=True):
+    figure.savefig(folder / f"gpim.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
+    finished = [task for task in TASKS if read_curves(task, "gpim")]
+    figure, axes = plt.subplots(1, len(finished), figsize=(3 * len(finished), 3.5), layout="constrained", squeeze=False)
+    for ax, task in zip(axes[0], finished, strict=True):
         draw_paths(ax, task, n_goals=6)
-    figure.savefig(folder / "gpim_goals.svg", metadata={"Date": None})
+    figure.savefig(folder / f"gpim_goals.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
     seeds = sorted(read_curves("fixed", "gpim"))
     for seed in seeds:
         arrays = np.load(RESULTS / "fixed" / "gpim" / f"{seed}.npz")
@@ -217,10 +249,12 @@ def main() -> None:
             f"seed {seed}: rank correlation of the learned reward, mean over {len(around)} goals: "
             f"{around.mean():.3f} with the way around the walls, {straight.mean():.3f} with the straight line"
         )
+        across, beside = (reward_between(arrays["log_q"], pairs) for pairs in pairs_at_walls(layout))
+        print(f"seed {seed}: mean reward 1 from the goal: {across:.2f} across a wall, {beside:.2f} beside it")
     if seeds:
         figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
         draw_reward(axes, np.load(RESULTS / "fixed" / "gpim" / f"{seeds[0]}.npz")["log_q"], seeds[0])
-        figure.savefig(folder / "gpim_reward.svg", metadata={"Date": None}, dpi=150)
+        figure.savefig(folder / f"gpim_reward.{suffix}", metadata={"Date": None} if suffix == "svg" else None, dpi=150)
     print_table()
     commits = {json.loads(path.read_text())["commit"] for path in RESULTS.rglob("*.json")}
     print(f"commits: {', '.join(sorted(commits))}")

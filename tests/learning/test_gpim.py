@@ -1,8 +1,7 @@
-"""GPIM reaches held-out goals of every kind, and its reward knows the walls; minutes each."""
+"""GPIM reaches held-out goals of every kind; minutes each."""
 
 import numpy as np
 import pytest
-import torch as th
 
 from benchmarks.gpim import TASKS, evaluate, make_model
 
@@ -28,15 +27,3 @@ def test_two_places_in_order_are_not_the_other_way_round():
     to_first = np.linalg.norm(at_half - result.targets[:, half - 1], axis=1)
     to_second = np.linalg.norm(at_half - result.targets[:, -1], axis=1)
     assert (to_first < to_second).mean() > 0.75
-
-
-def test_rewards_tell_the_two_sides_of_a_wall_apart():
-    model = make_model("fixed", "gpim", seed=1).learn(20_000)
-    heights = np.linspace(6.5, 9.5, 7)
-    left, right, further = (
-        th.as_tensor(np.stack([np.full(7, x), heights], axis=1) / 5 - 1, dtype=th.float32) for x in (2.5, 3.5, 4.5)
-    )
-    with th.no_grad():
-        across = model.policy.discriminator.expected_reward(left, right).mean()
-        beside = model.policy.discriminator.expected_reward(further, right).mean()
-    assert beside > across  # at the same distance
