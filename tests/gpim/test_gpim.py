@@ -219,6 +219,16 @@ def test_learning_leaves_the_global_torch_generator_alone(make_model):
     assert th.equal(before, th.random.get_rng_state())
 
 
+@pytest.mark.filterwarnings("ignore")  # of the maze's own
+def test_point_maze(make_model):
+    robotics = pytest.importorskip("gymnasium_robotics", reason="pip install gymnasium-robotics")
+    gym.register_envs(robotics)
+    model = make_model(gym.make("PointMaze_UMaze-v3", max_episode_steps=15)).learn(60)
+    assert model.num_timesteps == 60
+    observation, _ = gym.make("PointMaze_UMaze-v3").reset(seed=0)
+    assert model.action_space.contains(model.predict(observation, deterministic=True)[0])
+
+
 # ---------------------------------------------------------------- files
 
 
