@@ -29,7 +29,7 @@ class GoalWrapper(gym.Wrapper):
             raise ValueError(f"GoalWrapper needs an env of flat Box observations, got {space}")
         if callable(goal_map):
             self.goal_map: GoalMap = goal_map
-            goal_space = spaces.Box(-np.inf, np.inf, np.shape(self._map(np.zeros(space.shape, space.dtype))), np.float32)
+            goal_space = spaces.Box(-np.inf, np.inf, self._map(np.zeros(space.shape, space.dtype)).shape, np.float32)
         else:
             indices = list(range(space.shape[0])) if goal_map is None else list(goal_map)
             if not all(isinstance(i, (int, np.integer)) and 0 <= i < space.shape[0] for i in indices) or not indices:
@@ -38,12 +38,12 @@ class GoalWrapper(gym.Wrapper):
             goal_space = spaces.Box(space.low[indices].astype(np.float32), space.high[indices].astype(np.float32))
         self.goals = None if goals is None else np.asarray(goals, dtype=np.float32)
         if self.goals is not None and self.goals.shape[1:] != goal_space.shape:
-            raise ValueError(f"goals must have the shape (n_goals, {goal_space.shape[0]}), got {self.goals.shape}")
+            raise ValueError(f"goals must each have the shape {goal_space.shape}, got {self.goals.shape[1:]}")
         self.observation_space = spaces.Dict(observation=space, achieved_goal=goal_space, desired_goal=goal_space)
         self.desired_goal = np.zeros(goal_space.shape, np.float32)
 
     def _map(self, observation: np.ndarray) -> np.ndarray:
-        return np.asarray(self.goal_map(observation), dtype=np.float32)
+        return np.atleast_1d(np.asarray(self.goal_map(observation), dtype=np.float32))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -227,6 +227,7 @@ class GPIM(PicklefreeAlgorithm):
                     break
             if log_interval is not None and self._iteration_num % log_interval == 0:
                 self.logger.record("time/goal_timesteps", self.goal_timesteps)
+                self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
                 OffPolicyAlgorithm.dump_logs(self)  # type: ignore[arg-type]
         callback.on_training_end()
         return self

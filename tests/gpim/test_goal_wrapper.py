@@ -28,6 +28,13 @@ def test_a_function_and_the_whole_observation():
     assert GoalWrapper(Seeded()).observation_space["desired_goal"].shape == (2,)
 
 
+def test_a_goal_may_be_one_number():
+    env = GoalWrapper(Seeded(), goal_map=lambda observation: observation.sum())
+    observation, _ = env.reset(seed=0, options={"goal": 3})
+    assert observation["achieved_goal"] == pytest.approx(observation["observation"].sum())
+    assert env.observation_space.contains(observation)
+
+
 def test_goals_are_drawn_by_the_seed():
     env = GoalWrapper(Seeded(), goal_map=[0], goals=np.arange(100).reshape(-1, 1))
     goals = [env.reset(seed=k)[0]["desired_goal"][0] for k in (1, 2, 1)]
@@ -45,7 +52,7 @@ def test_gpim_learns_in_it():
     [
         (dict(goal_map=[2]), r"goal_map must be a function or integers in \[0, 2\), got \[2\]"),
         (dict(goal_map=[]), r"goal_map must be .* got \[\]"),
-        (dict(goal_map=[0], goals=np.zeros((3, 2))), r"goals must have the shape \(n_goals, 1\), got \(3, 2\)"),
+        (dict(goal_map=[0], goals=np.zeros((3, 2))), r"goals must each have the shape \(1,\), got \(2,\)"),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -183,6 +183,7 @@ def test_evaluation_callbacks_and_logs(make_model, tmp_path):
     assert entry["train/discriminator_loss"] > 0
     assert entry["rollout/normalised_distance"] > 0
     assert entry["time/goal_timesteps"] == 60
+    assert entry["train/n_updates"] == model._n_updates > 0
     assert {"train/skill_actor_loss", "train/goal_critic_loss", "rollout/ep_rew_mean", "rollout/ep_len_mean"} <= entry.keys()
     mean_reward, _ = evaluate_policy(model, Monitor(make_env()), n_eval_episodes=2)
     assert mean_reward < 0
