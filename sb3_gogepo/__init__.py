@@ -8,10 +8,12 @@ from sb3_gogepo.common.policies import GeneratedPolicy
 from sb3_gogepo.common.untrusted import InvalidFileError
 from sb3_gogepo.envs import register_legacy_ids
 from sb3_gogepo.gogepo import GoGePo
+from sb3_gogepo.gpim import GPIM, register_navigation
 from sb3_gogepo.udrl import UDRL
 from sb3_gogepo.udrlpg import UDRLPG
 
 __all__ = [
+    "GPIM",
     "GeneratedPolicy",
     "GoGePo",
     "UDRL",
@@ -24,3 +26,4 @@ __all__ = [
 ]
 
 register_legacy_ids()
+register_navigation()

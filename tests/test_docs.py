@@ -47,7 +47,9 @@ def test_only_steps_are_shortened(code, shortened):
 
 
 @pytest.mark.filterwarnings("ignore:rich is experimental")  # the progress bar; SB3 ignores it, but pytest starts anew
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/quickstart.md", "docs/udrl.md", "docs/udrlpg.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/index.md", "docs/quickstart.md", "docs/gpim.md", "docs/udrl.md", "docs/udrlpg.md"]
+)
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plt.switch_backend("Agg")
@@ -62,7 +64,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
 def test_source_files_exist(page):
     text = page.read_text(encoding="utf-8")
-    named = re.findall(r"`((?:sb3_gogepo|common|gogepo|udrl|udrlpg|analysis|zoo|tests)/[\w/]+\.(?:py|yml))`", text)
+    named = re.findall(r"`((?:sb3_gogepo|common|gogepo|gpim|udrl|udrlpg|analysis|zoo|tests)/[\w/]+\.(?:py|yml))`", text)
     missing = [name for name in named if not ((ROOT / name).is_file() or (ROOT / "sb3_gogepo" / name).is_file())]
     assert not missing
 

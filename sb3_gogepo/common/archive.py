@@ -50,7 +50,7 @@ class UnsavedValue:
 def encode(value: Any) -> Any:
     """Express ``value`` in JSON.
 
-    Known: JSON's own types, tuples, deques, NumPy scalars and arrays, Box and Discrete spaces, SB3's schedules,
+    Known: JSON's own types, tuples, deques, NumPy scalars and arrays, Box, Discrete and Dict spaces, SB3's schedules,
     importable classes, devices.
 
     :raises TypeError: for anything else.
@@ -82,6 +82,7 @@ _ENCODERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "ndarray": lambda value: {TAG: "ndarray", "dtype": _number_dtype(value), "values": value.tolist()},
     "Box": lambda value: {TAG: "Box", "low": encode(value.low), "high": encode(value.high)},
     "Discrete": lambda value: {TAG: "Discrete", "n": int(value.n), "start": int(value.start)},
+    "Dict": lambda value: {TAG: "Dict", "spaces": {key: encode(space) for key, space in value.spaces.items()}},
     "ConstantSchedule": lambda value: {TAG: "ConstantSchedule", "value": float(value.val)},
     "LinearSchedule": lambda value: _encode_linear_schedule(value.start, value.end, value.end_fraction),
     "SimpleLinearSchedule": lambda value: _encode_linear_schedule(value.initial_value, 0.0, 1.0),
@@ -129,6 +130,7 @@ _DECODERS: dict[str, Callable[..., Any]] = {
     "ndarray": lambda dtype, values: np.array(values, dtype=_checked_dtype(dtype)),
     "Box": lambda low, high: spaces.Box(low=low, high=high, dtype=low.dtype.type),
     "Discrete": spaces.Discrete,
+    "Dict": lambda **content: spaces.Dict(content["spaces"]),
     "ConstantSchedule": lambda value: ConstantSchedule(value),
     "LinearSchedule": LinearSchedule,
     "unsaved": UnsavedValue,

@@ -13,6 +13,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.zoo import hub
 from sb3_gogepo.zoo.registration import ALGORITHMS, register
 
@@ -62,7 +63,8 @@ def _take_command(script: str, arguments: list[str]) -> list[str]:
     own, others = parser.parse_known_args(arguments)
     if own.command is not None:
         algos = importlib.import_module("rl_zoo3.utils").ALGOS
-        algos.update({name: _commanded(algos[name], own.command) for name in ALGORITHMS})
+        commanded = [name for name, entry in ALGORITHMS.items() if issubclass(entry.algorithm, CommandAlgorithm)]
+        algos.update({name: _commanded(algos[name], own.command) for name in commanded})
     if "-h" in others or "--help" in others:
         print("sb3_gogepo adds:\n  --command COMMAND     return to ask for (default: the best so far)\n")
     return others

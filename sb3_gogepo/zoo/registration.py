@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_gogepo.gogepo import GoGePo
+from sb3_gogepo.gpim import GPIM
 from sb3_gogepo.udrl import UDRL
 from sb3_gogepo.udrlpg import UDRLPG
 from sb3_gogepo.zoo.continuing import learn_on, load_all
 from sb3_gogepo.zoo.samplers import (
     convert_gogepo_params,
+    convert_gpim_params,
     convert_udrl_params,
     convert_udrlpg_params,
     sample_gogepo_params,
+    sample_gpim_params,
     sample_udrl_params,
     sample_udrlpg_params,
 )
@@ -42,6 +45,7 @@ class ZooAlgorithm(NamedTuple):
 #: name after ``--algo`` -> what RL Zoo needs; one line an algorithm
 ALGORITHMS = {
     "gogepo": ZooAlgorithm(GoGePo, sample_gogepo_params, convert_gogepo_params),
+    "gpim": ZooAlgorithm(GPIM, sample_gpim_params, convert_gpim_params),
     "udrl": ZooAlgorithm(UDRL, sample_udrl_params, convert_udrl_params),
     "udrlpg": ZooAlgorithm(UDRLPG, sample_udrlpg_params, convert_udrlpg_params),
 }

@@ -81,3 +81,33 @@ def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     hyperparams["train_freq"] = (hyperparams["n_candidates"], "episode")
     hyperparams["policy_kwargs"] = {"net_arch": [int(size) for size in hyperparams.pop("net_arch").split("_")]}
     return hyperparams
+
+
+def sample_gpim_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters of GPIM; parameters as above."""
+    trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True)
+    trial.suggest_int("batch_size_pow", 6, 9)  # 64 ... 512 steps
+    trial.suggest_int("train_freq", 1, 8)
+    trial.suggest_float("ent_coef", 0.01, 1.0, log=True)
+    trial.suggest_float("one_minus_gamma", 0.003, 0.1, log=True)
+    trial.suggest_float("tau", 0.001, 0.1, log=True)
+    trial.suggest_categorical("n_latents", [10, 20, 50, 100])
+    trial.suggest_categorical("net_arch", ["64_64", "256_256"])
+    hyperparams = convert_gpim_params(trial.params)
+    trial.set_user_attr("batch_size", hyperparams["batch_size"])
+    trial.set_user_attr("gamma", hyperparams["gamma"])
+    return hyperparams
+
+
+def convert_gpim_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """Turn a trial's stored parameters into constructor arguments of GPIM."""
+    hyperparams = dict(sampled_params)
+    hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
+    hyperparams["gamma"] = 1 - hyperparams.pop("one_minus_gamma")
+    net_arch = [int(size) for size in hyperparams.pop("net_arch").split("_")]
+    hyperparams["policy_kwargs"] = {
+        "n_latents": hyperparams.pop("n_latents"),
+        "net_arch": net_arch,
+        "discriminator_net_arch": net_arch,
+    }
+    return hyperparams

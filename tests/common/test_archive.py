@@ -33,6 +33,7 @@ def round_trip(value, trust=False):
         np.int64(3),
         float("inf"),
         spaces.Discrete(3, start=2),
+        spaces.Dict({"goal": spaces.Box(-1, 1, (2,), np.float32), "choice": spaces.Discrete(3)}),
         spaces.Box(np.array([-1.0, -np.inf]), np.array([0.1, np.inf]), dtype=np.float64),
         spaces.Box(np.array([[-1.0], [0.3]], np.float32), np.array([[0.1], [7.0]], np.float32)),
         th.nn.ReLU,

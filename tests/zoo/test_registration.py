@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_gogepo import GoGePo
+from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.zoo import ALGORITHMS, preset_path, register
 
 pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '.[zoo]'")
@@ -27,6 +28,8 @@ ENV_IDS = {
     *("Pusher-v4", "Pusher-v5", "MountainCarContinuous-v0", "Pendulum-v1", "CartPole-v1", "Acrobot-v1"),
     *("LunarLander-v3", "LunarLanderContinuous-v3"),
 }
+#: algorithms that learn from rewards, on the same envs
+COMMANDED = [name for name, entry in ALGORITHMS.items() if issubclass(entry.algorithm, CommandAlgorithm)]
 ALIVE_BONUS = {"Hopper": -1, "Walker2d": -1, "Ant": -1, "Humanoid": -5}
 
 
@@ -77,7 +80,7 @@ def test_config_is_ours_unless_given(tmp_path: Path) -> None:
     assert make_manager(tmp_path, algo="ppo").config.endswith("rl_zoo3/hyperparams/ppo.yml")
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", COMMANDED)
 def test_presets_are_data_that_the_constructor_takes(name: str) -> None:
     presets = load_presets(name)
     arguments = set(inspect.signature(ALGORITHMS[name].algorithm).parameters) - {"self", "env", "_init_setup_model"}
@@ -89,7 +92,7 @@ def test_presets_are_data_that_the_constructor_takes(name: str) -> None:
         assert isinstance(entry["n_timesteps"], int)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", COMMANDED)
 def test_alive_bonus_in_presets(name: str) -> None:
     for env_id, entry in load_presets(name).items():
         assert entry.get("alive_bonus_offset") == ALIVE_BONUS.get(env_id.split("-")[0])
@@ -164,7 +167,10 @@ def test_search_space(name: str) -> None:
     entry = ALGORITHMS[name]
     hyperparams = entry.sample(trial, 1, 1, {})
     assert entry.convert(trial.params) == hyperparams
-    model: Any = entry.algorithm("MlpPolicy", "MountainCarContinuous-v0", **hyperparams)
+    policy, env_id = (
+        ("MlpPolicy", "MountainCarContinuous-v0") if name in COMMANDED else ("MultiInputPolicy", "Navigation2D-v0")
+    )
+    model: Any = entry.algorithm(policy, env_id, **hyperparams)
     assert model.batch_size == hyperparams["batch_size"]
 
 

@@ -1,0 +1,76 @@
+"""BufferPair: what the two policies did, put where each can learn from it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from sb3_gogepo.gpim.latent_buffer import LatentBuffer
+from sb3_gogepo.gpim.relabelling import Relabelled
+from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule
+
+
+class BufferPair:
+    """The steps of the skill policy and those of the goal-conditioned policy, saved together."""
+
+    def __init__(self, skill: LatentBuffer, goal: LatentBuffer) -> None:
+        self.skill, self.goal = skill, goal
+
+    def __len__(self) -> int:
+        return len(self.skill) + len(self.goal)
+
+    def add_skills(self, skills: list[GoalEpisode], latents: LatentSchedule) -> int:
+        """Store (s, a, s', latent) of episodes of the skill policy; returns the number of steps stored.
+
+        The step that ends a segment goes on with its own latent: for the skill policy a latent lasts.
+        """
+        n_steps = 0
+        for i, episode in enumerate(skills):
+            if not episode.is_finite():
+                _warn_of_dropped_episode()
+                continue
+            of_step = latents.of_steps(i, episode.length)
+            observations = {"observation": episode.observations, "latent": np.append(of_step, of_step[-1])}
+            self.skill.add_episode(observations, episode.actions, of_step, episode.terminated)
+            n_steps += episode.length
+        return n_steps
+
+    def add_goals(
+        self, episodes: list[GoalEpisode], goals: list[Relabelled], skills: list[GoalEpisode], latents: LatentSchedule
+    ) -> int:
+        """Store (s, g, a, s', latent, source) of episodes of the goal-conditioned policy; returns the number of steps stored.
+
+        :param goals: of each episode; from its end on, the last goal stays.
+        :param skills: the episodes of the skill policy that the goals come from.
+        """
+        n_steps = 0
+        for i, (episode, goal, skill) in enumerate(zip(episodes, goals, skills, strict=True)):
+            if not (episode.is_finite() and skill.is_finite()):
+                _warn_of_dropped_episode()
+                continue
+            desired = goal.goals[np.minimum(np.arange(episode.length + 1), skill.length)]
+            sources = skill.observations[goal.target_indices[np.minimum(np.arange(episode.length), skill.length - 1)]]
+            self.goal.add_episode(
+                {"observation": episode.observations, "desired_goal": desired},
+                episode.actions,
+                latents.of_steps(i, episode.length),
+                episode.terminated,
+                sources=sources,
+            )
+            n_steps += episode.length
+        return n_steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both buffers' state."""
+        return {"skill": self.skill.state_dict(), "goal": self.goal.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self.skill.load_state_dict(state["skill"])
+        self.goal.load_state_dict(state["goal"])
+
+
+def _warn_of_dropped_episode() -> None:
+    warnings.warn("an episode was dropped: an observation is not finite", stacklevel=3)

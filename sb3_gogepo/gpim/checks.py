@@ -1,0 +1,69 @@
+"""Which arguments and envs GPIM takes: one ValueError that says what is wrong and what helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from sb3_gogepo.common.checks import check_choice, check_fraction, check_number, check_schedule
+from sb3_gogepo.gpim.relabelling import GOAL_TYPES
+
+GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+#: integers and their minimum
+_INTEGERS = {"buffer_size": 1, "batch_size": 1, "train_freq": 1, "learning_starts": 0}
+_OPTIONAL_INTEGERS = {"segment_length": 1, "skill_steps": 1, "seed": 0}
+#: what :func:`check_settings` looks at
+SETTINGS = (
+    *_INTEGERS,
+    *_OPTIONAL_INTEGERS,
+    *("learning_rate", "discriminator_learning_rate", "tau", "gamma", "ent_coef", "goal_type"),
+)
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raise unless each of GPIM's ``SETTINGS`` is in its range."""
+    check_schedule("learning_rate", settings["learning_rate"])
+    for name, minimum in _INTEGERS.items():
+        check_number(name, settings[name], minimum=minimum, integer=True)
+    for name, minimum in _OPTIONAL_INTEGERS.items():
+        if settings[name] is not None:
+            check_number(name, settings[name], minimum=minimum, integer=True)
+    check_fraction("tau", settings["tau"])
+    check_fraction("gamma", settings["gamma"])
+    check_number("ent_coef", settings["ent_coef"], minimum=0)
+    if settings["discriminator_learning_rate"] is not None:
+        check_number("discriminator_learning_rate", settings["discriminator_learning_rate"], minimum=0)
+    check_choice("goal_type", settings["goal_type"], GOAL_TYPES)
+
+
+def check_goal_space(space: spaces.Space, goal_type: str, segment_length: int | None) -> None:
+    """Raise unless ``space`` is that of a goal env whose goals fit ``goal_type``."""
+    if not isinstance(space, spaces.Dict):
+        raise ValueError(
+            f"GPIM needs a goal env, whose observation is a Dict of {', '.join(GOAL_KEYS)}, got {space}; "
+            "wrap the env in sb3_gogepo.gpim.GoalWrapper(env, goal_map)"
+        )
+    for key in GOAL_KEYS:
+        if key not in space.spaces:
+            raise ValueError(f"GPIM needs the keys {', '.join(GOAL_KEYS)} in the observation, got {', '.join(space.spaces)}")
+        if not isinstance(space[key], spaces.Box):
+            raise ValueError(f"GPIM needs Box spaces in the observation, got {space[key]} for {key!r}")
+    if len(space["observation"].shape or ()) != 1:
+        raise ValueError(
+            f"GPIM needs a flat 'observation', got the shape {space['observation'].shape}; flatten it in a wrapper"
+        )
+    desired, achieved = (space[key].shape or () for key in ("desired_goal", "achieved_goal"))
+    if goal_type != "sequence":
+        if desired != achieved:
+            raise ValueError(
+                f"goal_type {goal_type!r} needs goals of one shape, got {achieved} achieved and {desired} desired"
+            )
+    elif segment_length is None:
+        raise ValueError("segment_length must be an integer >= 1 where goal_type is 'sequence', got None")
+    elif len(desired) != 1 or desired[0] % np.prod(achieved) != 0:
+        raise ValueError(
+            "goal_type 'sequence' needs a flat desired_goal, a whole number of achieved goals long, "
+            f"got {desired} for {achieved}"
+        )

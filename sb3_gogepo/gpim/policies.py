@@ -1,0 +1,170 @@
+"""GPIMPolicy: skill policy, goal-conditioned policy and discriminator; ``predict`` is the goal-conditioned policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac.policies import MultiInputPolicy as SACMultiInputPolicy
+from torch import nn
+
+from sb3_gogepo.common.checks import check_number, check_sizes
+from sb3_gogepo.common.policies import PicklefreePolicy
+
+
+class Discriminator(nn.Module):
+    """q_phi(latent | s'): a softmax over the latents.
+
+    :param n_obs: size of an observation.
+    :param indices: entries of the observation that it sees; None: all.
+    """
+
+    indices: th.Tensor
+
+    def __init__(
+        self,
+        n_obs: int,
+        n_latents: int,
+        net_arch: Sequence[int],
+        activation_fn: type[nn.Module] = nn.ReLU,
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_latents = n_latents
+        self.register_buffer("indices", th.as_tensor(range(n_obs) if indices is None else list(indices)), persistent=False)
+        self.mlp = nn.Sequential(*create_mlp(len(self.indices), n_latents, list(net_arch), activation_fn))
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """(n, n_obs) -> (n, n_latents) logits."""
+        return self.mlp(observations.float().flatten(start_dim=1)[:, self.indices])
+
+    def log_prob(self, observations: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """log q(latent | s') of (n,) latents: (n,)."""
+        log_probs = th.log_softmax(self(observations), dim=1)
+        return log_probs.gather(1, latents.long().reshape(-1, 1)).squeeze(1)
+
+    def reward(self, observations: th.Tensor, latents: th.Tensor) -> th.Tensor:
+        """log q(latent | s') - log p(latent), p being uniform: (n,), at most log(n_latents)."""
+        return self.log_prob(observations, latents) + math.log(self.n_latents)
+
+    def expected_reward(self, observations: th.Tensor, sources: th.Tensor) -> th.Tensor:
+        """:meth:`reward`, averaged over the latents that q sees in (n, n_obs) source states: (n,).
+
+        Of all s', it is highest where q(latent | s') = q(latent | source).
+        """
+        probabilities = th.softmax(self(sources), dim=1)
+        return (probabilities * th.log_softmax(self(observations), dim=1)).sum(dim=1) + math.log(self.n_latents)
+
+
+class GPIMPolicy(PicklefreePolicy):
+    """Two of SB3's SAC policies and a discriminator.
+
+    The skill policy sees ``observation`` and a latent, the goal-conditioned one ``observation`` and ``desired_goal``,
+    and nothing else. ``predict`` takes the env's whole observation and acts as the goal-conditioned one.
+
+    :param n_latents: number of skills.
+    :param net_arch: hidden layers of actors and critics.
+    :param discriminator_net_arch: hidden layers of the discriminator.
+    :param discriminator_indices: entries of ``observation`` that the discriminator sees; None: all.
+    """
+
+    observation_space: spaces.Dict
+    action_space: spaces.Box
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Box,
+        lr_schedule: Schedule | None = None,
+        n_latents: int = 50,
+        net_arch: Sequence[int] = (256, 256),
+        activation_fn: type[nn.Module] = nn.ReLU,
+        discriminator_net_arch: Sequence[int] = (256, 256),
+        discriminator_indices: Sequence[int] | None = None,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        check_number("n_latents", n_latents, minimum=2, integer=True)
+        check_sizes("net_arch", net_arch)
+        check_sizes("discriminator_net_arch", discriminator_net_arch)
+        n_obs = int(np.prod(observation_space["observation"].shape or ()))
+        if discriminator_indices is not None and not (
+            len(discriminator_indices) > 0
+            and all(isinstance(i, (int, np.integer)) and 0 <= i < n_obs for i in discriminator_indices)
+        ):
+            raise ValueError(
+                f"discriminator_indices must be None or a list of integers in [0, {n_obs}), got {discriminator_indices!r}"
+            )
+        super().__init__(
+            observation_space,
+            action_space,
+            squash_output=True,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+        self.n_latents, self.net_arch, self.activation_fn = n_latents, list(net_arch), activation_fn
+        self.discriminator_net_arch, self.discriminator_indices = list(discriminator_net_arch), discriminator_indices
+        state_space = observation_space["observation"]
+        kwargs: dict[str, Any] = dict(
+            action_space=action_space,
+            lr_schedule=lr_schedule or self._dummy_schedule,
+            net_arch=self.net_arch,
+            activation_fn=activation_fn,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=self._fused(self.optimizer_kwargs),
+        )
+        self.skill_policy = SACMultiInputPolicy(
+            spaces.Dict({"observation": state_space, "latent": spaces.Discrete(n_latents)}), **kwargs
+        )
+        self.goal_policy = SACMultiInputPolicy(
+            spaces.Dict({"observation": state_space, "desired_goal": observation_space["desired_goal"]}), **kwargs
+        )
+        self.discriminator = Discriminator(n_obs, n_latents, discriminator_net_arch, activation_fn, discriminator_indices)
+        self.discriminator_optimizer = self._make_optimizer(self.discriminator, kwargs["lr_schedule"](1))
+
+    def _fused(self, optimizer_kwargs: dict[str, Any]) -> dict[str, Any]:
+        adam = self.optimizer_class in (th.optim.Adam, th.optim.AdamW)
+        return {"fused": True, **optimizer_kwargs} if adam else optimizer_kwargs
+
+    @property
+    def optimizer_names(self) -> list[str]:
+        """The optimizers, from here."""
+        parts = [f"{policy}.{part}.optimizer" for policy in ("skill_policy", "goal_policy") for part in ("actor", "critic")]
+        return [*parts, "discriminator_optimizer"]
+
+    def forget_acting_weights(self) -> None:
+        """Nothing is kept from one ``predict`` to the next."""
+
+    def forward(self, observations: dict[str, th.Tensor], deterministic: bool = True) -> th.Tensor:
+        """The env's observations -> (n, n_actions) actions of the goal-conditioned policy, in [-1, 1]."""
+        seen = {key: observations[key] for key in self.goal_policy.observation_space.spaces}  # type: ignore[attr-defined]
+        return self.goal_policy.actor(seen, deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        assert isinstance(observation, dict)
+        return self(observation, deterministic)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """As SB3's."""
+        self.skill_policy.set_training_mode(mode)
+        self.goal_policy.set_training_mode(mode)
+        self.training = mode
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            n_latents=self.n_latents,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            discriminator_net_arch=self.discriminator_net_arch,
+            discriminator_indices=self.discriminator_indices,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+        )

@@ -1,0 +1,110 @@
+"""Episodes of a goal env: one in each env of a VecEnv, all begun at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapped, unwrap_vec_normalize
+
+from sb3_gogepo.common.rollout import _resets_are_seeded
+
+#: ({key: (n_envs, ...)} observations, number of the step) -> (n_envs, \*action_shape) actions
+Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
+
+
+class GoalEpisode(NamedTuple):
+    """observations (length + 1, ...), achieved (length + 1, ...), actions (length, \\*action_shape) in env units.
+
+    The last observation is the one the episode ended with, all are as the env gave them, finite or not. ``terminated`` is
+    False if a time limit ended it.
+    """
+
+    observations: np.ndarray
+    achieved: np.ndarray
+    actions: np.ndarray
+    terminated: bool
+
+    @property
+    def length(self) -> int:
+        """Env steps."""
+        return len(self.actions)
+
+    def is_finite(self) -> bool:
+        """Is there nothing but finite numbers in it?"""
+        return all(bool(np.isfinite(part).all()) for part in (self.observations, self.achieved, self.actions))
+
+
+class LatentSchedule:
+    """Which latent each env has at each step: drawn uniformly at the start, and anew every ``segment_length`` steps."""
+
+    def __init__(self, rng: np.random.Generator, n_envs: int, n_latents: int, segment_length: int | None) -> None:
+        self._rng = np.random.default_rng(rng.integers(2**63))
+        self.n_envs, self.n_latents, self.segment_length = n_envs, n_latents, segment_length
+        self._of_segments: list[np.ndarray] = []
+
+    def __call__(self, step: int) -> np.ndarray:
+        """(n_envs,) latents for this step."""
+        segment = 0 if self.segment_length is None else step // self.segment_length
+        while len(self._of_segments) <= segment:
+            self._of_segments.append(self._rng.integers(self.n_latents, size=self.n_envs))
+        return self._of_segments[segment]
+
+    def of_steps(self, env_index: int, length: int) -> np.ndarray:
+        """(length,) latents of one env from the first step on."""
+        return np.array([self(step)[env_index] for step in range(length)])
+
+
+def run_goal_episodes(
+    env: VecEnv,
+    act: Act,
+    seeds: Sequence[int],
+    on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
+) -> list[GoalEpisode] | None:
+    """One episode in each env, in the envs' order. An env that is done first idles, which nobody counts.
+
+    :param seeds: (n_envs,) reset seeds. Under VecEnv wrappers that must see every reset, resets are not seeded.
+    :param on_step: called after each step with the number of envs that are still running, their infos and their dones;
+        returning False abandons all episodes.
+    :return: None if ``on_step`` returned False.
+    """
+    n_envs = env.num_envs
+    observations = _reset(env, seeds)
+    seen: list[list[np.ndarray]] = [[observations["observation"][i]] for i in range(n_envs)]
+    achieved: list[list[np.ndarray]] = [[observations["achieved_goal"][i]] for i in range(n_envs)]
+    actions: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
+    terminated = [False] * n_envs
+    active = list(range(n_envs))
+    step = 0
+    while active:
+        chosen = act({key: np.nan_to_num(values) for key, values in observations.items()}, step)  # it cannot see NaN
+        stepped, _, dones, infos = env.step(chosen)
+        assert isinstance(stepped, dict)
+        observations = {key: np.array(values) for key, values in stepped.items()}  # a copy: a VecEnv may reuse its own
+        for i in active:
+            last: Any = infos[i]["terminal_observation"] if dones[i] else {key: values[i] for key, values in stepped.items()}
+            seen[i].append(np.array(last["observation"]))
+            achieved[i].append(np.array(last["achieved_goal"]))
+            actions[i].append(chosen[i])
+            terminated[i] = bool(dones[i]) and not infos[i].get("TimeLimit.truncated", False)
+        if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
+            return None
+        active = [i for i in active if not dones[i]]
+        step += 1
+    return [GoalEpisode(np.stack(seen[i]), np.stack(achieved[i]), np.stack(actions[i]), terminated[i]) for i in range(n_envs)]
+
+
+def _reset(env: VecEnv, seeds: Sequence[int]) -> dict[str, np.ndarray]:
+    """Reset all envs, each with its own seed where that is possible."""
+    if not _resets_are_seeded(env):
+        observations = env.reset()
+        assert isinstance(observations, dict)
+        return {key: np.array(values) for key, values in observations.items()}
+    if is_vecenv_wrapped(env, VecMonitor):  # it must see the reset
+        env.reset()
+    single = [env.env_method("reset", seed=int(seed), indices=i)[0][0] for i, seed in enumerate(seeds)]
+    stacked: Any = {key: np.stack([observation[key] for observation in single]) for key in single[0]}
+    vec_normalize = unwrap_vec_normalize(env)
+    normalized: Any = stacked if vec_normalize is None else vec_normalize.normalize_obs(stacked)
+    return normalized
