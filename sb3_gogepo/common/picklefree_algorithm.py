@@ -11,6 +11,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
@@ -121,7 +122,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         model.__dict__.update({**settings, **replaced})
         try:
             model._setup_model()
-            optimizers = [getattr(model.policy, optimizer) for optimizer in model.policy.optimizer_names]
+            optimizers = [recursive_getattr(model.policy, optimizer) for optimizer in model.policy.optimizer_names]
             fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
             model.set_parameters(state_dicts, exact_match=True, device=device)
             for optimizer, fresh_groups in zip(optimizers, fresh, strict=True):

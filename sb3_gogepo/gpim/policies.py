@@ -62,6 +62,16 @@ class Discriminator(nn.Module):
         return (probabilities * th.log_softmax(self(observations), dim=1)).sum(dim=1) + math.log(self.n_latents)
 
 
+class SACPolicyOnAnyDevice(SACMultiInputPolicy):
+    """SB3's, which can also be made on torch's meta device: so a file's sizes are checked before memory is claimed."""
+
+    @property
+    def device(self) -> th.device:
+        """Where the parameters are; before there are any, where new tensors are made."""
+        first = next(self.parameters(), None)
+        return th.empty(0).device if first is None else first.device
+
+
 class GPIMPolicy(PicklefreePolicy):
     """Two of SB3's SAC policies and a discriminator.
 
@@ -119,10 +129,10 @@ class GPIMPolicy(PicklefreePolicy):
             optimizer_class=optimizer_class,
             optimizer_kwargs=self._fused(self.optimizer_kwargs),
         )
-        self.skill_policy = SACMultiInputPolicy(
+        self.skill_policy = SACPolicyOnAnyDevice(
             spaces.Dict({"observation": state_space, "latent": spaces.Discrete(n_latents)}), **kwargs
         )
-        self.goal_policy = SACMultiInputPolicy(
+        self.goal_policy = SACPolicyOnAnyDevice(
             spaces.Dict({"observation": state_space, "desired_goal": observation_space["desired_goal"]}), **kwargs
         )
         self.discriminator = Discriminator(n_obs, n_latents, discriminator_net_arch, activation_fn, discriminator_indices)
