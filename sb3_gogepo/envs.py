@@ -1,7 +1,8 @@
 """The MuJoCo ids of the papers (Hopper-v3, ...) on Gymnasium's maintained v4 classes.
 
 Gymnasium 1.x still lists the v2 and v3 ids, but making one fails: mujoco-py, which they need, is gone. The v4 classes
-have the same dynamics and rewards on the maintained bindings.
+have the same dynamics and rewards on the maintained bindings. Importing gymnasium_robotics points them at mujoco-py
+again; an algorithm that is given one of them points it back.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def register_legacy_ids() -> None:
     """Point the legacy ids at the v4 classes. An id that somebody registered anew is left alone."""
     for legacy_id, id_ in LEGACY_IDS.items():
         old, new = registry.get(legacy_id), registry.get(id_)
-        if new is None or (old is not None and not _is_gymnasiums_own(old)):
+        if new is None or (old is not None and not _needs_mujoco_py(old)):
             continue
         kwargs = dict(new.kwargs)
         if legacy_id.startswith("Ant-"):
@@ -42,8 +43,8 @@ def register_legacy_ids() -> None:
         )
 
 
-def _is_gymnasiums_own(spec: EnvSpec) -> bool:
-    """Does the id lead to what Gymnasium registered (a class name, or a function that raises)?"""
+def _needs_mujoco_py(spec: EnvSpec) -> bool:
+    """Does the id lead to what needs mujoco-py: Gymnasium's function that raises, or gymnasium_robotics' old class?"""
     entry_point = spec.entry_point
     module = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
-    return module.startswith("gymnasium.")
+    return module.startswith(("gymnasium.", "gymnasium_robotics.envs.mujoco."))

@@ -18,6 +18,22 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _before_anything_else_was_imported():
+    register_legacy_ids()
+
+
+def test_legacy_ids_run_after_gymnasium_robotics():
+    """Importing it registers them anew, on mujoco-py."""
+    spec = registry["Hopper-v3"]
+    try:
+        entry_point = "gymnasium_robotics.envs.mujoco.hopper_v3:HopperEnv"
+        registry["Hopper-v3"] = gym.envs.registration.EnvSpec("Hopper-v3", entry_point=entry_point)
+        assert GoGePo("Hopper-v3").observation_space.shape == (11,)
+    finally:
+        registry["Hopper-v3"] = spec
+
+
 @pytest.mark.parametrize("legacy_id", LISTED)
 def test_legacy_ids_run(legacy_id):
     env = gym.make(legacy_id)

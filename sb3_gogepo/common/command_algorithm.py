@@ -39,7 +39,7 @@ from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.common.run_state import iteration_start
 from sb3_gogepo.common.worker_pool import check_rollout
-from sb3_gogepo.envs import LEGACY_IDS
+from sb3_gogepo.envs import LEGACY_IDS, register_legacy_ids
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
@@ -158,6 +158,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
 
     @staticmethod
     def _make_env(env: GymEnv | str | Callable[[], gym.Env], verbose: int) -> GymEnv:
+        register_legacy_ids()  # gymnasium_robotics may have been imported since
         if isinstance(env, str) and verbose >= 1 and env in LEGACY_IDS:
             print(f"{env} needs mujoco-py, which is gone: using the dynamics and rewards of {LEGACY_IDS[env]}.")
         if callable(env) and not isinstance(env, (gym.Env, VecEnv)):

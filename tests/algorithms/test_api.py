@@ -264,7 +264,7 @@ def test_checkpoint_callback_with_buffer(make_model, tmp_path, algorithm):
     ]
     loaded = algorithm.load(tmp_path / "rl_model_6_steps", env=ConstantObs(length=3))
     loaded.load_replay_buffer(tmp_path / "rl_model_replay_buffer_6_steps.pkl")
-    assert loaded.num_timesteps == 6
+    assert loaded.num_timesteps == 3  # the last iteration that was complete when the callback saved
     assert np.array_equal(loaded.replay_buffer.stored_returns, model.replay_buffer.stored_returns[:1])  # taken mid-iteration
     loaded.learn(6, reset_num_timesteps=False)
 

@@ -111,7 +111,7 @@ def test_unsaved_values_warn_and_are_marked():
         ("tests.toy_envs", "Square"),
         # reachable from a trusted module, but not one of its own
         ("stable_baselines3.common.save_util", "zipfile.ZipFile"),
-        ("sb3_gogepo.common.archive", "tempfile.TemporaryDirectory"),
+        ("sb3_gogepo.common.atomic_files", "tempfile.TemporaryDirectory"),
         ("stable_baselines3.common.vec_env.subproc_vec_env", "mp.Process"),
     ],
 )
@@ -184,7 +184,7 @@ def test_tensor_files_run_nothing(tmp_path, truncate):
     file = BytesIO()
     th.save({"a": Bomb(tmp_path / "ran")}, file)
     content = file.getvalue()[: 50 if truncate else None]
-    with pytest.raises(ValueError, match="the given file object cannot be read"):
+    with pytest.raises(ValueError, match="the given file object (cannot be read|is not a complete)"):
         archive.read_tensors(BytesIO(content))
     assert not (tmp_path / "ran").exists()
 
