@@ -37,7 +37,9 @@ def _start_local_ray(ray: Any, **kwargs: Any) -> None:
     with mock.patch.object(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False, create=True):
         ray.init(_node_ip_address="127.0.0.1", **kwargs)
     if ray.util.get_node_ip_address() != "127.0.0.1":
-        warnings.warn(f"Ray {ray.__version__} listens on all network interfaces; its token alone keeps others out", stacklevel=2)
+        warnings.warn(
+            f"Ray {ray.__version__} listens on all network interfaces; its token alone keeps others out", stacklevel=2
+        )
 
 
 class RayBackend:
