@@ -50,8 +50,8 @@ SMALL: dict[Any, dict[str, Any]] = {
 }
 BACKENDS = ("subprocess", "ray")
 ON_WORKERS: dict[str, Any] = dict(n_candidates=8, seed=1, device="cpu")
-#: A training whose processes have not used the CPU for so long hangs (wall time would depend on the machine's load)
-HANG_LIMIT_S = 20.0
+#: A training that takes longer than so many seconds of wall time is said to hang; undisturbed ones take some seconds
+HANG_LIMIT_S = 60.0
 
 
 def digest(model: Any) -> str:
@@ -240,17 +240,6 @@ def _train_in_child(send: Any, trainer: str, fault: str, seed: int) -> None:
         send.send(type(error).__name__)
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and of all below it that live."""
-    total = 0.0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for one in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += sum(one.cpu_times()[:2])
-    return total
-
-
 def train_once(trainer: str, fault: str, seed: int) -> str:
     """How a training of 50 episodes ends, a tenth of which are bad: ``"finished"`` or what went wrong."""
     context = mp.get_context("fork")
@@ -258,13 +247,13 @@ def train_once(trainer: str, fault: str, seed: int) -> str:
     child = context.Process(target=_train_in_child, args=(send, trainer, fault, seed))
     child.start()
     send.close()
-    idle_s, cpu_s = 0.0, 0.0
+    deadline = time.monotonic() + HANG_LIMIT_S
     try:
-        while not receive.poll(1.0):
-            new_cpu_s = cpu_seconds(child.pid or 0)
-            idle_s = 0.0 if new_cpu_s > cpu_s + 0.01 else idle_s + 1.0
-            cpu_s = new_cpu_s
-            if idle_s >= HANG_LIMIT_S:
+        while not receive.poll(0.2):
+            # neither the end of the pipe nor the sentinel would tell: the child's own children hold copies of both
+            if not child.is_alive() and not receive.poll():
+                return "the process died"
+            if time.monotonic() > deadline:
                 return "hangs"
         return receive.recv()
     except EOFError:

@@ -97,6 +97,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     th.set_num_threads(1)
+    if "ray" in arguments.backends:
+        make_backend("ray", gym.Env, PoolSettings(n_workers=max(arguments.workers)))  # one Ray for all measurements
     kinds = [("in-process", 1), *((backend, n) for backend in arguments.backends for n in arguments.workers)]
     rows: list[dict[str, Any]] = []
     for backend, n_workers in kinds:
@@ -107,7 +109,7 @@ def main() -> None:
     job_bytes = len(cloudpickle.dumps(make_jobs(1)[0]))
     machine = dict(n_cpus=os.cpu_count(), python=platform.python_version(), torch=th.__version__)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    content = dict(machine=machine, job_bytes=job_bytes, rows=rows)
+    content = dict(machine=machine, job_bytes=job_bytes, seconds=arguments.seconds, rows=rows)
     arguments.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import os
 import secrets
-import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 from sb3_gogepo.common.episode_worker import EpisodeWorker, Job, Outcome
 from sb3_gogepo.common.worker_pool import PoolSettings, WorkerLost
@@ -25,14 +26,20 @@ def import_ray() -> Any:
     return ray
 
 
-def _require_token() -> None:
-    """Let the Ray that is about to be started here demand a token, unless the user has decided otherwise."""
-    if "RAY_AUTH_MODE" in os.environ:
-        return
+def _start_local_ray(ray: Any, **kwargs: Any) -> None:
+    """``ray.init`` on the loopback interface, with a token that only this process and its children know.
+
+    Ray itself demands tokens of the clusters it starts, unless the user sets ``RAY_AUTH_MODE``; it would keep a new one
+    in ``~/.ray/auth_token``. The addresses it listens on follow from a constant that ray.init has no argument for.
+    """
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    if "ray" not in sys.modules:  # Ray reads the mode when it is imported; later, its own default for local clusters counts
-        os.environ["RAY_AUTH_MODE"] = "token"
+    with mock.patch.object(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False, create=True):
+        ray.init(_node_ip_address="127.0.0.1", **kwargs)
+    if ray.util.get_node_ip_address() != "127.0.0.1":
+        warnings.warn(
+            f"Ray {ray.__version__} listens on all network interfaces; its token alone keeps others out", stacklevel=2
+        )
 
 
 class RayBackend:
@@ -47,15 +54,15 @@ class RayBackend:
 
     def __init__(self, env_pickle: bytes, settings: PoolSettings) -> None:
         kwargs = dict(settings.ray_init_kwargs or {})
-        if "address" not in kwargs and "RAY_ADDRESS" not in os.environ:
-            _require_token()
-            local = dict(_node_ip_address="127.0.0.1", include_dashboard=False, num_cpus=settings.n_workers)
-            kwargs = {**local, **kwargs}
         self.settings, self.env_pickle = settings, env_pickle
         self.ray = import_ray()
         self.started_ray = not self.ray.is_initialized()
         if self.started_ray:
-            self.ray.init(**{"log_to_driver": False, **kwargs})
+            kwargs.setdefault("log_to_driver", False)
+            if kwargs.keys() & {"address", "_node_ip_address"} or "RAY_ADDRESS" in os.environ:
+                self.ray.init(**kwargs)
+            else:
+                _start_local_ray(self.ray, **{"num_cpus": settings.n_workers, "include_dashboard": False, **kwargs})
         n_cpus = int(self.ray.cluster_resources().get("CPU", 0))
         if n_cpus < settings.n_workers:
             self.close()

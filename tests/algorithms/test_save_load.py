@@ -136,7 +136,7 @@ def test_every_constructor_argument_is_in_the_file(make_model, tmp_path, algorit
         on_non_finite="raise",
         rollout_backend="subprocess",
         rollout_workers=2,
-        rollout_kwargs=dict(episode_timeout=30.0),
+        rollout_kwargs=dict(episode_timeout_s=30.0),
         policy_kwargs=dict(tiny["policy_kwargs"], activation_fn=th.nn.ReLU, optimizer_kwargs=dict(betas=(0.5, 0.9))),
         **OWN_ARGUMENTS[algorithm],
     )

@@ -1,9 +1,12 @@
 """Episodes in workers: whatever happens to these, the results are those of one env in this process."""
 
 import contextlib
+import gc
+import ipaddress
 import os
 import sys
 import time
+import warnings
 from functools import partial
 
 import psutil
@@ -42,6 +45,9 @@ def local_ray():
     RayBackend(b"", PoolSettings(n_workers=2))
     yield ray
     ray.shutdown()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()  # the handles that are dropped now, not in somebody else's test
 
 
 def n_workers_alive():
@@ -82,9 +88,9 @@ def test_a_worker_killed_in_its_first_episode_changes_nothing(make_model, backen
 
 @pytest.mark.parametrize("fault", ["raises", "dies", "hangs"])
 def test_a_fault_costs_its_episode(fault, make_model):
-    """The episodes that start above 0.9, one in twenty, are tried once and given up."""
+    """The episodes that start above 0.8, one in ten, are tried once and given up."""
     kwargs = dict(episode_timeout_s=3.0, max_tries=1)
-    model = make_model(partial(Faulty, fault, threshold=0.9), **SUBPROCESS, rollout_kwargs=kwargs)
+    model = make_model(partial(Faulty, fault, threshold=0.8), **SUBPROCESS, rollout_kwargs=kwargs)
     with pytest.warns(DiscardedEpisodeWarning, match="an episode is discarded: candidate|a worker is lost"):
         model.learn(120)
     assert 0 < model._discarded_num < 8
@@ -175,6 +181,12 @@ def test_more_workers_than_cpus(make_model, local_ray):
 
 
 def test_ray_listens_on_this_machine_only(local_ray):
-    """All its ports that other processes can reach are bound to the loopback address, and a token is required."""
-    assert [node["NodeManagerAddress"] for node in local_ray.nodes()] == ["127.0.0.1"]
+    """Each of its ports is bound to the loopback address, and a token is required."""
+    listening = []
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            listening += [one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    assert len(listening) >= 4
+    assert {ipaddress.ip_address(one.removeprefix("::ffff:")) for one in listening} == {ipaddress.ip_address("127.0.0.1")}
     assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64

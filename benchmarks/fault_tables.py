@@ -1,0 +1,46 @@
+"""The tables of docs/faulty_envs.md and docs/ray.md: ``python -m benchmarks.fault_tables`` prints them from the results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def kills_table() -> str:
+    """Iterations whose workers were killed: how many brought what they bring undisturbed."""
+    results = json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))
+    rows = [
+        [name, f"{one['n_equal']} of {one['n_trials']}", one["n_processes_killed"], one["n_discarded_episodes"]]
+        for name, one in results.get("kills", {}).items()
+    ]
+    return _table(["In each iteration", "Equal results", "Processes killed", "Episodes lost"], rows)
+
+
+def orphans_table() -> str:
+    """Drivers killed by SIGKILL: after how many of them no process below them was alive."""
+    results = json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))
+    rows = [[name, f"{one['n_without_orphans']} of {one['n_trials']}"] for name, one in results.get("orphans", {}).items()]
+    return _table(["Backend", "No process left after 10 s"], rows)
+
+
+def throughput_table() -> str:
+    """Episodes a second by backend, number of workers and length of the episode."""
+    rows = json.loads((RESULTS / "rollout_backends.json").read_text(encoding="utf-8"))["rows"]
+    lengths = list(rows[0]["episodes_per_second"])
+    lines = [
+        [f"{row['backend']}, {row['n_workers']}", *(f"{row['episodes_per_second'][ms]:.1f}" for ms in lengths), row["load"]]
+        for row in rows
+    ]
+    return _table(["Backend, workers", *(f"{ms} ms" for ms in lengths), "Load of the machine"], lines)
+
+
+if __name__ == "__main__":
+    print(kills_table(), orphans_table(), throughput_table(), sep="\n")
