@@ -135,7 +135,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[str, int, int], dict[str, Any]], int, tu
         measure_disk,
         0,
         ("GoGePo", "ARS"),
-        "full disk, read-only folder: the old or new file can be loaded, and failures raise",
+        "full disk, read-only folder: failures raise, a whole file stays",
     ),
     "hostile": (measure_hostile, 10_000, ("GoGePo", "ARS"), "hostile files: refused with the documented error, or harmless"),
 }

@@ -105,7 +105,7 @@ def fingerprint(model: BaseAlgorithm) -> dict[str, str]:
 def _as_bytes(value: Any) -> bytes:
     if isinstance(value, th.Tensor):
         return value.detach().cpu().numpy().tobytes()
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):  # SB3's RunningMeanStd holds either, for the same number
         return value.tobytes()
     if isinstance(value, dict):
         return b"".join(str(key).encode() + _as_bytes(value[key]) for key in sorted(value, key=str))

@@ -133,7 +133,7 @@ def test_settings_that_would_do_harm(change, message, saved):
 def test_networks_that_would_do_harm(change, saved):
     model, path = saved
     rewrite_data(path, lambda data: data["policy_kwargs"].update(change))
-    with pytest.raises(InvalidFileError, match="do not fit its settings|asks for policies of \\d+ weights"):
+    with pytest.raises(InvalidFileError, match=r"do not fit its settings|asks for policies of \d+ weights"):
         type(model).load(path)
 
 
