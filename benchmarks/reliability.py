@@ -26,7 +26,7 @@ import torch as th
 import sb3_gogepo
 from benchmarks.reliability_disk import measure_disk
 from benchmarks.reliability_hostile import measure_hostile
-from benchmarks.reliability_runs import ALGORITHMS, SAVE_FREQ, SEED, TOTAL_STEPS, run_to_the_end
+from benchmarks.reliability_runs import ALGORITHMS, LEARNING, SAVE_FREQ, SEED, TOTAL_STEPS, run_to_the_end
 from benchmarks.reliability_saves import measure_saves
 
 RESULTS = Path(__file__).parent / "results" / "reliability"
@@ -54,13 +54,25 @@ def wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def wait_until_it_learns(pid: int, folder: Path) -> None:
+    """Return when the process has called ``learn``.
+
+    :raises RuntimeError: if it ends before.
+    """
+    while not (folder / LEARNING).exists():
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            raise RuntimeError("the run ended before it learned")
+        time.sleep(0.005)
+
+
 def kill_once(
     algorithm: str, n_envs: int, number: int, after: float, save_freq: int, total_steps: int, reference: str
 ) -> tuple[bool, str]:
-    """Send a run a signal after some seconds, start it again, and compare how it ends; (was it killed?, outcome)."""
+    """Signal a run some seconds after ``learn`` began, start it again, compare how it ends; (was it killed?, outcome)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pid = start(run_to_the_end, algorithm, n_envs, folder, save_freq, total_steps)
+        wait_until_it_learns(pid, folder)
         time.sleep(after)
         os.kill(pid, number)
         if wait(pid) != -number:
@@ -88,8 +100,10 @@ def measure_kills(
     save_freq = NEVER if number == signal.SIGTERM else save_freq
     for n_envs in (1, 4):
         with tempfile.TemporaryDirectory() as name:
+            pid = start(run_to_the_end, algorithm, n_envs, Path(name), save_freq, total_steps)
+            wait_until_it_learns(pid, Path(name))
             began = time.monotonic()
-            if wait(start(run_to_the_end, algorithm, n_envs, Path(name), save_freq, total_steps)) != 0:
+            if wait(pid) != 0:
                 raise RuntimeError(f"{algorithm} with {n_envs} envs fails without being killed")
             durations[n_envs] = time.monotonic() - began
             references[n_envs] = (Path(name) / "fingerprint.txt").read_text()
@@ -97,8 +111,6 @@ def measure_kills(
     while len(kills) < n:
         n_envs = (1, 4)[len(kills) % 2]
         after = rng.uniform(0, 0.95 * durations[n_envs])
-        if number == signal.SIGTERM:
-            after += 0.1 * durations[n_envs]  # the handler is there once learn has begun
         killed, outcome = kill_once(algorithm, n_envs, number, after, save_freq, total_steps, references[n_envs])
         if killed:
             kills.append({"n_envs": n_envs, "after_s": round(after, 2), "outcome": outcome})
@@ -119,7 +131,12 @@ MEASUREMENTS: dict[str, tuple[Callable[[str, int, int], dict[str, Any]], int, tu
     "resume": (measure_resume, 20, None, "SIGKILL at a random time, then resumed: ends bit-equal"),
     "sigterm": (measure_sigterm, 10, ("GoGePo", "UDRLPG", "UDRL"), "SIGTERM at a random time, then resumed: ends bit-equal"),
     "saves": (measure_saves, 200, ("GoGePo", "ARS"), "SIGKILL while it saves all the time: the files can be loaded"),
-    "disk": (measure_disk, 0, ("GoGePo", "ARS"), "full disk, read-only folder: an error, and the old file is intact"),
+    "disk": (
+        measure_disk,
+        0,
+        ("GoGePo", "ARS"),
+        "full disk, read-only folder: failures raise, a whole file stays",
+    ),
     "hostile": (measure_hostile, 10_000, ("GoGePo", "ARS"), "hostile files: refused with the documented error, or harmless"),
 }
 

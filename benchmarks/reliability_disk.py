@@ -9,11 +9,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch as th
+
+from benchmarks.reliability_runs import make_env
 from benchmarks.reliability_saves import make_model
 
 NOBODY = 65534
+OLD, NEW = 1, 2
 
 
 @contextmanager
@@ -81,50 +85,90 @@ def scratch_folder(tmpfs: bool) -> Iterator[Path | None]:
             subprocess.run(["umount", name], check=True)
 
 
-def saves_of(model: Any) -> dict[str, Callable[[Path], Any]]:
-    """Name -> a save into a folder."""
-    saves: dict[str, Callable[[Path], Any]] = {
-        "save": lambda folder: model.save(folder / "model.zip"),
-        "policy.save": lambda folder: model.policy.save(folder / "policy.pt"),
+class Save(NamedTuple):
+    """A way to save into a folder, and to read back the number that :func:`mark` put into the model."""
+
+    save: Callable[[Path], Any]
+    read: Callable[[Path], float]
+
+
+def mark(model: Any, number: int) -> None:
+    """Put a number into the model's settings, its networks and its buffer."""
+    model.num_timesteps = number
+    with th.no_grad():
+        next(model.policy.parameters()).fill_(number)
+    if hasattr(model, "replay_buffer"):
+        model.replay_buffer.add(model.replay_buffer.policy_weights[0], 0.0, float(number))
+
+
+def saves_of(model: Any) -> dict[str, Save]:
+    """Name -> a way to save."""
+    cls: Any = type(model)
+
+    def read_policy(folder: Path) -> float:
+        policy = type(model.policy).load(str(folder / "policy.pt"), device="cpu")
+        return float(next(policy.parameters()).detach().flatten()[0])
+
+    def read_buffer(folder: Path) -> float:
+        model.load_replay_buffer(folder / "buffer.pt")
+        return float(model.replay_buffer.stored_returns[-1])
+
+    saves = {
+        "save": Save(
+            lambda folder: model.save(folder / "model.zip"),
+            lambda folder: cls.load(folder / "model.zip", device="cpu").num_timesteps,
+        ),
+        "policy.save": Save(lambda folder: model.policy.save(str(folder / "policy.pt")), read_policy),
     }
     if hasattr(model, "replay_buffer"):
-        saves["save_replay_buffer"] = lambda folder: model.save_replay_buffer(folder / "buffer.pt")
-        saves["save_checkpoint"] = lambda folder: model.save_checkpoint(folder / "checkpoints", keep_last=1)
+        saves["save_replay_buffer"] = Save(lambda folder: model.save_replay_buffer(folder / "buffer.pt"), read_buffer)
+        saves["save_checkpoint"] = Save(
+            lambda folder: model.save_checkpoint(folder / "checkpoints", keep_last=1),
+            lambda folder: cls.load_checkpoint(folder / "checkpoints", make_env(1), device="cpu").num_timesteps,
+        )
     return saves
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Path -> bytes of all files in a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def try_save(save: Callable[[Path], Any], folder: Path, obstacle: Callable[[Path], Any]) -> str:
-    """ "intact": the save raised and left all files as they were, and nothing else; or "saved": it did not need the space."""
-    save(folder)
-    before, error = contents(folder), ""
+def try_save(model: Any, way: Save, folder: Path, obstacle: Callable[[Path], Any]) -> str:
+    """Save, change the model, save again against the obstacle, and load what lies there then."""
+    mark(model, OLD)
+    way.save(folder)
+    before, error = sorted(folder.rglob("*")), ""
+    mark(model, NEW)
     with obstacle(folder):
         try:
-            save(folder)
+            way.save(folder)
         except Exception as raised:
             error = type(raised).__name__
-    after = contents(folder)
-    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    if changed:
-        return f"{error or 'no error'}, changed: {', '.join(changed)}"
-    return "intact" if error else "saved"  # the same model again: the same bytes
+    try:
+        found = {OLD: "the old file", NEW: "the new file"}.get(round(way.read(folder)), "another file")
+    except Exception as raised:
+        found = f"cannot be loaded: {type(raised).__name__}"
+    surplus = " and surplus files" if error and sorted(folder.rglob("*")) != before else ""
+    return f"{error or 'no error'}, {found}{surplus}"
+
+
+def survived(outcome: str) -> bool:
+    """The new file without an error, or an error and a file, the old one or the new one, and nothing else."""
+    error, found = outcome.split(", ", 1)
+    return found == "the new file" if error == "no error" else found in ("the old file", "the new file")
 
 
 def measure_disk(algorithm: str, n: int, seed: int) -> dict[str, Any]:
     """Each way to save against each obstacle; ``n`` and ``seed`` do not matter."""
-    obstacles = {"full disk (tmpfs)": (small_disk, True), "full disk (RLIMIT_FSIZE)": (file_size_limit, False)}
-    obstacles["read-only folder"] = (read_only, False)
+    obstacles = {
+        "full disk (tmpfs)": (small_disk, True),
+        "full disk (RLIMIT_FSIZE)": (file_size_limit, False),
+        "read-only folder": (read_only, False),
+    }
     outcomes, skipped = {}, []
     for label, (obstacle, needs_tmpfs) in obstacles.items():
-        for name, save in saves_of(make_model(algorithm)).items():
+        model = make_model(algorithm)
+        for name, way in saves_of(model).items():
             with scratch_folder(needs_tmpfs) as folder:
                 if folder is None:
                     skipped.append(label)
                 else:
-                    outcomes[f"{name}, {label}"] = try_save(save, folder, obstacle)
-    survived = sum(outcome in ("intact", "saved") for outcome in outcomes.values())
-    return {"survived": survived, "n": len(outcomes), "outcomes": outcomes, "skipped": sorted(set(skipped))}
+                    outcomes[f"{name}, {label}"] = try_save(model, way, folder, obstacle)
+    n_survived = sum(survived(outcome) for outcome in outcomes.values())
+    return {"survived": n_survived, "n": len(outcomes), "outcomes": outcomes, "skipped": sorted(set(skipped))}

@@ -13,17 +13,18 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib import ARS
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_gogepo import UDRL, UDRLPG, GoGePo, ResumableCheckpointCallback, latest_checkpoint
 from sb3_gogepo.common.atomic_files import write_atomically
 
-#: a run of some seconds: about 45 episodes and 20 trainings, a checkpoint after every 40 env steps
-TOTAL_STEPS = 800
-SAVE_FREQ = 40
+#: a run of a second or two: about 22 episodes and 10 trainings, a checkpoint after every 20 env steps
+TOTAL_STEPS = 400
+SAVE_FREQ = 20
 SEED = 7
+LEARNING = "learning"  # file in a run's folder
 GENERATOR = dict(net_arch=[16, 16], tile_size=16, generator_net_arch=[32, 32])
 COMMON = dict(train_freq=(2, "episode"), buffer_size=100, seed=SEED, device="cpu")
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -104,13 +105,27 @@ def fingerprint(model: BaseAlgorithm) -> dict[str, str]:
 def _as_bytes(value: Any) -> bytes:
     if isinstance(value, th.Tensor):
         return value.detach().cpu().numpy().tobytes()
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):  # SB3's RunningMeanStd holds either, for the same number
         return value.tobytes()
     if isinstance(value, dict):
         return b"".join(str(key).encode() + _as_bytes(value[key]) for key in sorted(value, key=str))
     if isinstance(value, (list, tuple)):
         return b"".join(_as_bytes(item) for item in value)
     return repr(value).encode()
+
+
+class SayLearning(BaseCallback):
+    """Make a file when ``learn`` has begun: the handlers of the callbacks before this one are there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _on_training_start(self) -> None:
+        self.path.touch()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 def run(algorithm: str, n_envs: int, folder: Path, save_freq: int, total_steps: int) -> BaseAlgorithm:
@@ -127,7 +142,7 @@ def run(algorithm: str, n_envs: int, folder: Path, save_freq: int, total_steps: 
             model = ALGORITHMS[algorithm]("MlpPolicy", env, **ARGUMENTS[algorithm])
     rest = total_steps - model.num_timesteps
     if rest > 0:
-        model.learn(rest, callback=callback, reset_num_timesteps=False)
+        model.learn(rest, callback=[callback, SayLearning(folder / LEARNING)], reset_num_timesteps=False)
     return model
 
 

@@ -9,30 +9,16 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from sb3_gogepo.common.checkpoints import BUFFER_FILE, RUN_STATE_FILE
+from stable_baselines3.common.callbacks import CheckpointCallback
+
+from sb3_gogepo.common.checkpoints import RUN_STATE_FILE
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 
 #: how SB3's CheckpointCallback names a model
 CHECKPOINT = re.compile(r"(.+)_(\d+)_steps\.zip")
-
-
-class ContinuedModel:
-    """A model whose ``learn`` makes the rest of its run, or, if that was finished, as many env steps again."""
-
-    def __init__(self, model: PicklefreeAlgorithm) -> None:
-        self.model = model
-
-    def learn(self, total_timesteps: int, **kwargs: Any) -> Any:
-        """``total_timesteps`` is the total of the run, as in the command that began it."""
-        done = self.model.num_timesteps
-        rest = total_timesteps - done if done < total_timesteps else total_timesteps
-        print(f"Going on after {done} env steps, for {rest} more")
-        return self.model.learn(rest, reset_num_timesteps=False, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
 
 
 def load_all(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,9 +30,9 @@ def load_all(original: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(model, PicklefreeAlgorithm):
             path = Path(self.trained_agent)
             checkpoint = CHECKPOINT.fullmatch(path.name)
-            if checkpoint and not path.with_name(BUFFER_FILE).exists():
+            if checkpoint:
                 buffer = path.with_name(f"{checkpoint[1]}_replay_buffer_{checkpoint[2]}_steps.pkl")
-                if buffer.exists():
+                if buffer.exists():  # replay_buffer.pkl, if there is one, is of the end of the run
                     print("Loading replay buffer")
                     model.load_replay_buffer(buffer)
             if path.with_name(RUN_STATE_FILE).exists():
@@ -57,11 +43,25 @@ def load_all(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def learn_on(original: Callable[..., None]) -> Callable[..., None]:
-    """``ExperimentManager.learn``, which goes on with a run of ours whose replay buffer was loaded."""
+    """``ExperimentManager.learn``, which goes on with a run of ours whose replay buffer was loaded.
+
+    With ``--save-replay-buffer``, the checkpoints of ``--save-freq`` get their buffers, too: RL Zoo saves it at the end only.
+    ``n_timesteps`` is the total of the run, as in the command that began it; a run that was finished makes as many again.
+    """
 
     @functools.wraps(original)
     def learn(self: Any, model: Any) -> None:
-        is_continued = self.continue_training and isinstance(model, PicklefreeAlgorithm) and len(model.replay_buffer) > 0
-        original(self, ContinuedModel(model) if is_continued else model)
+        is_ours = isinstance(model, PicklefreeAlgorithm)
+        for callback in self.callbacks:
+            if is_ours and isinstance(callback, CheckpointCallback):
+                callback.save_replay_buffer = self.save_replay_buffer
+        if not (is_ours and self.continue_training and len(model.replay_buffer) > 0):
+            original(self, model)
+            return
+        done = model.num_timesteps
+        if done < self.n_timesteps:
+            self.n_timesteps -= done
+        print(f"Going on after {done} env steps, for {self.n_timesteps} more")
+        original(self, SimpleNamespace(learn=functools.partial(model.learn, reset_num_timesteps=False), env=model.env))
 
     return learn

@@ -68,6 +68,11 @@ def test_a_run_goes_on_exactly(n_envs, n_candidates, normalize, make_model, algo
     assert fingerprint(second) == expected
 
 
+def test_a_finished_run_comes_back_as_it_was(make_model, algorithm, tmp_path):
+    whole = make_model(make_env(2, normalize=True)).learn(60, callback=ResumableCheckpointCallback(20, tmp_path))
+    assert_same_run(algorithm.load_checkpoint(tmp_path, make_env(2, normalize=True)), whole)
+
+
 def test_files_saved_during_episodes_hold_the_last_boundary(make_model, algorithm, tmp_path):
     """SB3's CheckpointCallback saves at any env step."""
     whole = make_model().learn(60)

@@ -184,7 +184,7 @@ def test_tensor_files_run_nothing(tmp_path, truncate):
     file = BytesIO()
     th.save({"a": Bomb(tmp_path / "ran")}, file)
     content = file.getvalue()[: 50 if truncate else None]
-    with pytest.raises(ValueError, match="the given file object (cannot be read|is not a complete)"):
+    with pytest.raises(ValueError, match=r"the given file object (cannot be read|is not a complete)"):
         archive.read_tensors(BytesIO(content))
     assert not (tmp_path / "ran").exists()
 

@@ -133,7 +133,7 @@ def test_settings_that_would_do_harm(change, message, saved):
 def test_networks_that_would_do_harm(change, saved):
     model, path = saved
     rewrite_data(path, lambda data: data["policy_kwargs"].update(change))
-    with pytest.raises(InvalidFileError, match="do not fit its settings"):
+    with pytest.raises(InvalidFileError, match=r"do not fit its settings|asks for policies of \d+ weights"):
         type(model).load(path)
 
 
@@ -151,11 +151,12 @@ def test_deep_and_long_json(nested, saved):
         ([("data", b"0" * 10**6)], zipfile.ZIP_DEFLATED, "compressed or encrypted entry, 'data'"),
         ([("../data", b"")], zipfile.ZIP_STORED, r"an entry of the name '\.\./data'"),
         ([("/data", b"")], zipfile.ZIP_STORED, "an entry of the name '/data'"),
-        ([(str(i), b"") for i in range(untrusted.MAX_ENTRIES + 1)], zipfile.ZIP_STORED, "or too many"),
+        ([(str(i), b"") for i in range(11)], zipfile.ZIP_STORED, "or too many"),
     ],
     ids=["bomb", "parent", "root", "many"],
 )
-def test_zips_that_would_do_harm(entries, compression, message):
+def test_zips_that_would_do_harm(entries, compression, message, monkeypatch):
+    monkeypatch.setattr(untrusted, "MAX_ENTRIES", 10)
     with pytest.raises(InvalidFileError, match=message):
         untrusted.read_zip_entries(write_entries(entries, compression), "x")
 
