@@ -36,7 +36,8 @@ from sb3_gogepo import UDRL, UDRLPG, GoGePo, __version__
 from sb3_gogepo.common.ray_backend import RayBackend
 from sb3_gogepo.common.worker_pool import PoolSettings
 
-RESULTS = Path(__file__).parent / "results" / "reliability" / "faults.json"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "reliability" / "faults.json"
 SMALL_GENERATOR = dict(net_arch=[8], tile_size=8, generator_net_arch=[8], embedding_dim=4)
 #: small networks: what is measured here are workers, not learning
 SMALL: dict[Any, dict[str, Any]] = {
@@ -167,28 +168,27 @@ def measure_kills(n_single: int, n_all: int, backends: list[str]) -> dict[str, A
 
 DRIVER = """
 import sys
-from functools import partial
 from benchmarks.reliability_faults import learn, GoGePo
-if __name__ == "__main__":
-    learn(GoGePo, 10**6, step_s=float(sys.argv[2]), rollout_backend=sys.argv[1], rollout_workers=2)
+learn(GoGePo, 10**6, step_s=float(sys.argv[2]), rollout_backend=sys.argv[1], rollout_workers=2)
 """
 
 
-def measure_orphans(n_trials: int, folder: Path, backends: list[str]) -> dict[str, Any]:
+def measure_orphans(n_trials: int, backends: list[str]) -> dict[str, Any]:
     """SIGKILL for a driver whose workers are in the midst of episodes: is any process below it alive ten seconds later?"""
-    script = folder / "driver.py"
-    script.write_text(DRIVER, encoding="utf-8")
     results = {}
     for backend in backends:
         n_clean = 0
         for trial in range(n_trials):
             step_s = ("0.02", "1000")[trial % 2]  # busy, or hanging
-            driver = psutil.Popen([sys.executable, str(script), backend, step_s], stderr=subprocess.DEVNULL)
+            driver = psutil.Popen([sys.executable, "-c", DRIVER, backend, step_s], cwd=ROOT, stderr=subprocess.DEVNULL)
             deadline = time.monotonic() + 120
             while not any(is_worker(one) for one in driver.children(recursive=True)) and time.monotonic() < deadline:
                 time.sleep(0.5)
             time.sleep(3)
             below = driver.children(recursive=True)
+            if not any(is_worker(one) for one in below):
+                driver.kill()
+                raise RuntimeError(f"the driver has no {backend} workers that could be left over")
             driver.kill()
             driver.wait()
             _, alive = psutil.wait_procs(below, timeout=10)
@@ -301,7 +301,7 @@ def main() -> None:
         results["faults"] = measure_faults(count(5))
         write(results, path)
     if "orphans" in arguments.only:
-        results.setdefault("orphans", {}).update(measure_orphans(count(10), path.parent, backends))
+        results.setdefault("orphans", {}).update(measure_orphans(count(10), backends))
         write(results, path)
     if {"equal", "kills"} & set(arguments.only) and "ray" in backends:
         RayBackend(b"", PoolSettings(n_workers=4))  # one Ray for all trainings to come
