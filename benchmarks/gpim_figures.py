@@ -73,7 +73,8 @@ def draw_curves(ax: Axes) -> None:
     )
     ax.title.set_fontsize("medium")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False, fontsize="small")
+    ax.set_ylim(0, 2)
+    ax.legend(frameon=False, fontsize="small", loc="upper right")
 
 
 def draw_walls(ax: Axes, layout: str) -> None:
