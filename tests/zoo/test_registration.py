@@ -122,7 +122,7 @@ def test_preset_envs_are_registered(env_id: str, tmp_path: Path, capsys: pytest.
     assert "Using 'default'" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", COMMANDED)
 @pytest.mark.parametrize("env_id", sorted(ENV_IDS - {"Pusher-v4"}))
 def test_each_preset_runs(env_id: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The env is made the way RL Zoo does, with episodes of 10 steps."""
