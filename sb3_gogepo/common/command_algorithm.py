@@ -24,7 +24,6 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gogepo.common.archive import UnsavedValue
 from sb3_gogepo.common.checks import (
     check_action_space,
     check_choice,
@@ -198,18 +197,9 @@ class CommandAlgorithm(EpisodicAlgorithm):
         :param log_interval: episodes between two log entries; None: no log.
         :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
         """
-        check_number("total_timesteps", total_timesteps, minimum=1)
-        if log_interval is not None:
-            check_number("log_interval", log_interval, minimum=1, integer=True)
-        if self.env is None:
-            raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
-        unsaved = [name for name, value in vars(self).items() if isinstance(value, UnsavedValue)]
-        if unsaved:
-            raise ValueError(f"{unsaved[0]} could not be saved with the model: pass {unsaved[0]}= to load")
-        total_steps, callback = self._setup_learn(
-            int(total_timesteps), callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
+        total_steps, callback = self._start_learning(
+            total_timesteps, callback, log_interval, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
-        callback.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         next_log = self._episode_num
         with self._workers():
             while self.num_timesteps < total_steps:

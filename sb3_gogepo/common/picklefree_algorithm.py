@@ -11,8 +11,9 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import recursive_getattr
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
 from sb3_gogepo.common import archive
@@ -39,6 +40,33 @@ class PicklefreeAlgorithm(BaseAlgorithm):
 
     def _make_replay_buffer(self) -> Any:
         raise NotImplementedError
+
+    def _start_learning(
+        self,
+        total_timesteps: float,
+        callback: MaybeCallback,
+        log_interval: int | None,
+        reset_num_timesteps: bool,
+        tb_log_name: str,
+        progress_bar: bool,
+    ) -> tuple[int, BaseCallback]:
+        """Check the arguments of ``learn`` and start its logger and callback; returns the env steps to reach, and the latter.
+
+        :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
+        """
+        check_number("total_timesteps", total_timesteps, minimum=1)
+        if log_interval is not None:
+            check_number("log_interval", log_interval, minimum=1, integer=True)
+        if self.env is None:
+            raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
+        unsaved = [name for name, value in vars(self).items() if isinstance(value, archive.UnsavedValue)]
+        if unsaved:
+            raise ValueError(f"{unsaved[0]} could not be saved with the model: pass {unsaved[0]}= to load")
+        total_steps, started = self._setup_learn(
+            int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        started.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
+        return total_steps, started
 
     def _excluded_save_params(self) -> list[str]:
         return [

@@ -24,8 +24,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 
-from sb3_gogepo.common.archive import UnsavedValue
-from sb3_gogepo.common.checks import check_action_space, check_number
+from sb3_gogepo.common.checks import check_action_space
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.gpim.buffer_pair import BufferPair
 from sb3_gogepo.gpim.checks import SETTINGS, check_goal_space, check_settings
@@ -207,19 +206,10 @@ class GPIM(PicklefreeAlgorithm):
         :param log_interval: iterations between two log entries; None: no log.
         :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
         """
-        check_number("total_timesteps", total_timesteps, minimum=1)
-        if log_interval is not None:
-            check_number("log_interval", log_interval, minimum=1, integer=True)
-        if self.env is None:
-            raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
-        unsaved = [name for name, value in vars(self).items() if isinstance(value, UnsavedValue)]
-        if unsaved:
-            raise ValueError(f"{unsaved[0]} could not be saved with the model: pass {unsaved[0]}= to load")
-        total_steps, callback = self._setup_learn(
-            int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
+        total_steps, callback = self._start_learning(
+            total_timesteps, callback, log_interval, reset_num_timesteps, tb_log_name, progress_bar
         )
         learners = self._make_learners()
-        callback.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         while self.num_timesteps < total_steps:
             self._update_current_progress_remaining(self.num_timesteps, total_steps)
             with th.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
