@@ -39,7 +39,7 @@ def test_train_enjoy_continue(name: str, zoo: Callable[..., str], tmp_path: Path
     assert expected <= {path.name for path in (folder / f"{env_id}_1").iterdir()}
     checkpoint = next((folder / f"{env_id}_1").glob("rl_model_*_steps.zip")).name.split("_")[2]
 
-    enjoy = f"enjoy --algo {name} --env {env_id} -f logs --no-render -n 150"
+    enjoy = f"enjoy --algo {name} --env {env_id} -f logs --no-render -n 600"  # longer than any episode
     for chosen in ("", "--load-best", f"--load-checkpoint {checkpoint}"):
         assert "Mean reward" in zoo(f"rl_zoo3 {enjoy} {chosen}")
     assert "Mean reward" in zoo(f"python -m sb3_gogepo.zoo {enjoy} --command 12")
@@ -58,7 +58,8 @@ def test_optimize_then_train_with_a_trial(name: str, zoo: Callable[..., str], tm
     printed = zoo(f"{train} -optimize --n-trials 2 --n-evaluations 1 --no-optim-plots --sampler random --seed 1 {journal}")
     assert "Best trial" in printed
     assert "Loading from Optuna study" in zoo(f"{train} {journal} --trial-id 1")
-    assert (tmp_path / "logs" / name / f"{env_id}_1" / f"{env_id}.zip").is_file()
+    trained = (tmp_path / "logs" / name).glob(f"{env_id}_*/{env_id}.zip")  # the search itself leaves an empty folder
+    assert len(list(trained)) == 1
 
 
 def test_track_is_rl_zoos_own(zoo: Callable[..., str], tmp_path: Path) -> None:
