@@ -104,7 +104,7 @@ def test_documented_commands(zoo: Callable[..., str], tmp_path: Path) -> None:
     check_model_card(tmp_path / "uploaded")
     assert "No normalization file" in output("load_from_hub")
     downloaded = tmp_path / "downloads" / "gogepo" / "Hopper-v3_1"
-    assert {"Hopper-v3.zip", "evaluations.npz", "0.monitor.csv"} <= {path.name for path in downloaded.iterdir()}
+    assert {"Hopper-v3.zip", "0.monitor.csv"} <= {path.name for path in downloaded.iterdir()}
     assert "Mean reward" in output("-f downloads")
 
 
