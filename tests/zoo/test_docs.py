@@ -19,7 +19,7 @@ SMALLER = (
     (r"(record_\w+ .*)-n \d+", r"\1-n 5"),  # frames: drawn on the CPU, a second each
     (r"--(eval|save)-freq \d+", r"--\1-freq 200"),
     (r"--load-checkpoint \d+", r"--load-checkpoint 200"),
-    (r"-max \d+", r"-max 1300"),
+    (r"-max \d+", r"-max 5000"),
     (r"n_envs:\d+", r"n_envs:2"),
     (r"--n-trials \d+", r"--n-trials 2 --n-evaluations 1"),
     (r"(benchmark --log-dir.*)", r"\1 -n 300"),
