@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-reliability bench-run bench-report clean
+.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-stepping bench-reliability bench-run bench-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
@@ -45,6 +45,9 @@ bench-update: $(VENV)/.test
 
 bench-scale: $(VENV)/.test
 	$(BIN)/python -m benchmarks.scale
+
+bench-stepping: $(VENV)/.test
+	$(BIN)/python -m benchmarks.stepping
 
 # An hour or more; writes the figures of docs/reliability.md.
 bench-reliability: $(VENV)/.test
