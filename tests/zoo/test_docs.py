@@ -105,7 +105,7 @@ def test_documented_commands(zoo: Callable[..., str], tmp_path: Path) -> None:
     assert "No normalization file" in output("load_from_hub")
     downloaded = tmp_path / "downloads" / "gogepo" / "Hopper-v3_1"
     assert {"Hopper-v3.zip", "0.monitor.csv"} <= {path.name for path in downloaded.iterdir()}
-    assert "Mean reward" in output("-f downloads")
+    assert "Mean reward" in output("enjoy", "-f downloads")
 
 
 def check_model_card(folder: Path) -> None:
