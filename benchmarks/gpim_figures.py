@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.gpim import MAP_SIDE, METHODS, RESULTS, TASKS, map_positions
+from benchmarks.gpim import MAP_SIDE, METHODS, RESULTS, map_positions
+from benchmarks.gpim_tasks import TASKS
 from sb3_gogepo.gpim.navigation import LAYOUTS, SIZE
 
 LABELS = {
@@ -87,18 +88,18 @@ def draw_walls(ax: Axes, layout: str) -> None:
 def draw_paths(ax: Axes, task: str, n_goals: int) -> None:
     """The first held-out goals of the first seed: crosses, and where the policy went, from the dot to the ring."""
     seeds = sorted(read_curves(task, "gpim"))
-    draw_walls(ax, TASKS[task][0]["layout"])
+    draw_walls(ax, TASKS[task].env_arguments["layout"])
     arrays = np.load(RESULTS / task / "gpim" / f"{seeds[0]}.npz")
     positions, targets = arrays["positions"].astype(float), arrays["targets"].astype(float)
     moves = task in ("dynamic", "sequence")
     for k in range(2 if moves else n_goals):
         color = f"C{k}"
         ax.plot(*positions[k].T, color=color, linewidth=1.2)
-        ax.plot(*positions[k, -1], marker="o", markerfacecolor="none", color=color)
+        ax.plot(*positions[k, -1], marker="o", markerfacecolor="none", color=color, clip_on=False)
         if task == "dynamic":
             ax.plot(*targets[k].T, color=color, linewidth=1.2, linestyle=":")
         places = targets[k, -1:] if not moves else targets[k, [len(targets[k]) // 2 - 1, -1]]
-        ax.plot(*places.T, marker="x", linestyle="", color=color)
+        ax.plot(*places.T, marker="x", linestyle="", color=color, clip_on=False)
         if task == "sequence":
             for number, place in enumerate(places):
                 ax.annotate(f" {number + 1}", place, color=color)
@@ -194,7 +195,7 @@ def correlations(log_q: np.ndarray, goals: np.ndarray, layout: str) -> np.ndarra
 
 def draw_reward(axes: Any, log_q: np.ndarray, seed: int) -> None:
     """Three maps for one goal: learned reward, negative straight line, negative way around the walls."""
-    layout = TASKS["fixed"][0]["layout"]
+    layout = TASKS["fixed"].env_arguments["layout"]
     maps = (
         (f"learned reward (seed {seed})", learned_reward(log_q, MAP_GOAL)),
         ("negative straight-line distance", -np.linalg.norm(map_positions() - MAP_GOAL, axis=1)),
@@ -211,8 +212,7 @@ def draw_reward(axes: Any, log_q: np.ndarray, seed: int) -> None:
 def print_table() -> None:
     """Last evaluation of every method, mean and range over the seeds."""
     print(
-        "| Goal | Method | Seeds | Env steps | Normalised distance: mean (range) | Within 1 of the goal |\n"
-        "|---|---|---|---|---|---|"
+        "| Task | Method | Seeds | Env steps | Normalised distance: mean (range) | Goals reached |\n|---|---|---|---|---|---|"
     )
     for task in TASKS:
         for method in METHODS:
@@ -220,7 +220,7 @@ def print_table() -> None:
             if curves:
                 last = np.array([curve[-1] for curve in curves.values()])
                 values = f"{last[:, 2].mean():.2f} ({last[:, 2].min():.2f} to {last[:, 2].max():.2f})"
-                share = f"{100 * last[:, 4].mean():.0f} %"
+                share = f"{100 * last[:, 4].mean():.0f} % (within {TASKS[task].radius:g})"
                 steps = "-" if method == "random" else f"{last[:, 0].mean():,.0f}"
                 print(f"| {task} | {LABELS[method]} | {len(curves)} | {steps} | {values} | {share} |")
 
@@ -236,7 +236,7 @@ def main() -> None:
     figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
     draw_curves(ax)
     figure.savefig(folder / f"gpim.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
-    finished = [task for task in TASKS if read_curves(task, "gpim")]
+    finished = [task for task in TITLES if read_curves(task, "gpim")]
     figure, axes = plt.subplots(1, len(finished), figsize=(3 * len(finished), 3.5), layout="constrained", squeeze=False)
     for ax, task in zip(axes[0], finished, strict=True):
         draw_paths(ax, task, n_goals=6)
@@ -244,7 +244,7 @@ def main() -> None:
     seeds = sorted(read_curves("fixed", "gpim"))
     for seed in seeds:
         arrays = np.load(RESULTS / "fixed" / "gpim" / f"{seed}.npz")
-        layout = TASKS["fixed"][0]["layout"]
+        layout = TASKS["fixed"].env_arguments["layout"]
         around, straight = correlations(arrays["log_q"], arrays["targets"][:, -1].astype(float), layout).T
         print(
             f"seed {seed}: rank correlation of the learned reward, mean over {len(around)} goals: "
