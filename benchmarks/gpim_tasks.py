@@ -118,7 +118,7 @@ TASKS: dict[str, Task] = {
     "maze": Task(
         env_id="PointMaze_UMaze-v3",
         make_env=make_maze,
-        total_steps=50_000,
+        total_steps=30_000,
         radius=0.45,  # the env's own
     ),
     "swimmer": Task(
@@ -126,7 +126,7 @@ TASKS: dict[str, Task] = {
         make_env=make_swimmer,
         env_arguments=dict(goal_map=[0, 1, 2]),  # angles of the body and of both joints
         policy_kwargs=dict(discriminator_indices=[0, 1, 2]),
-        total_steps=50_000,
+        total_steps=30_000,
         radius=0.5,
         has_random_goals=True,
     ),
