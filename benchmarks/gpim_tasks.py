@@ -85,6 +85,7 @@ class Task:
     :param policy_kwargs: over the common ones.
     :param total_steps: env steps, of both policies where there are two.
     :param radius: a goal counts as reached within this distance, in units of ``position``.
+    :param n_evaluations: during training.
     :param methods: which are run.
     :param has_random_goals: the held-out goals are final states of random actions; False: the env draws them.
     """
@@ -96,6 +97,7 @@ class Task:
     policy_kwargs: dict[str, Any] = field(default_factory=lambda: dict(discriminator_indices=[0, 1]))
     total_steps: int = 20_000
     radius: float = 1.0
+    n_evaluations: int = 10
     methods: tuple[str, ...] = ("gpim", "random")
     has_random_goals: bool = False
 
@@ -115,10 +117,20 @@ TASKS: dict[str, Task] = {
         env_arguments=dict(open_plane, goal_type="sequence", n_subgoals=2),
         gpim_arguments=dict(goal_type="sequence", segment_length=25),
     ),
+    # For the reward map: what gets skills behind the walls. All steps are theirs; the goal-conditioned policy is not trained.
+    "map": Task(
+        env_arguments=dict(walls, horizon=100),
+        gpim_arguments=dict(skill_steps=30_000, learning_starts=3000, ent_coef=0.3, buffer_size=30_000),
+        policy_kwargs=dict(discriminator_indices=[0, 1], n_latents=20, discriminator_net_arch=[256, 256]),
+        total_steps=30_000,
+        n_evaluations=1,
+        methods=("gpim",),
+    ),
     "maze": Task(
         env_id="PointMaze_UMaze-v3",
         make_env=make_maze,
         total_steps=30_000,
+        n_evaluations=3,
         radius=0.45,  # the env's own
     ),
     "swimmer": Task(
@@ -127,6 +139,7 @@ TASKS: dict[str, Task] = {
         env_arguments=dict(goal_map=[0, 1, 2]),  # angles of the body and of both joints
         policy_kwargs=dict(discriminator_indices=[0, 1, 2]),
         total_steps=30_000,
+        n_evaluations=3,
         radius=0.5,
         has_random_goals=True,
     ),
