@@ -80,8 +80,7 @@ def make_model(name: str, method: str, seed: int) -> Any:
         seed=seed,
         device="cpu",
         policy_kwargs={**POLICY_KWARGS, **task.policy_kwargs},
-        skill_steps=task.total_steps // 2 if method == "two_stage" else None,
-        **{**SAC_SETTINGS, **task.gpim_arguments},
+        **{**SAC_SETTINGS, "skill_steps": task.total_steps // 2 if method == "two_stage" else None, **task.gpim_arguments},
     )
 
 
