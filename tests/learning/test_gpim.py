@@ -9,7 +9,7 @@ from benchmarks.gpim_tasks import TASKS, evaluate
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ["fixed", "image", "dynamic", "sequence"])
 def test_gpim_reaches_held_out_goals(task):
     model = make_model(task, "gpim", seed=1).learn(20_000)
     untrained = make_model(task, "gpim", seed=2)
