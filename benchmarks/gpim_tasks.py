@@ -143,6 +143,14 @@ TASKS: dict[str, Task] = {
         radius=0.5,
         has_random_goals=True,
     ),
+    "swimmer_state": Task(
+        env_id="Swimmer-v5",
+        make_env=make_swimmer,
+        policy_kwargs={},  # the whole observation: three angles and five speeds
+        total_steps=30_000,
+        n_evaluations=3,
+        has_random_goals=True,
+    ),
 }
 
 
