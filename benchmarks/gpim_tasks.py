@@ -120,9 +120,9 @@ TASKS: dict[str, Task] = {
     # For the reward map: what gets skills behind the walls. All steps are theirs; the goal-conditioned policy is not trained.
     "map": Task(
         env_arguments=dict(walls, horizon=100),
-        gpim_arguments=dict(skill_steps=60_000, learning_starts=3000, ent_coef=0.3, buffer_size=30_000),
+        gpim_arguments=dict(skill_steps=30_000, learning_starts=3000, ent_coef=0.3, buffer_size=30_000),
         policy_kwargs=dict(discriminator_indices=[0, 1], n_latents=20, discriminator_net_arch=[256, 256]),
-        total_steps=60_000,
+        total_steps=30_000,
         n_evaluations=1,
         methods=("gpim",),
     ),
