@@ -37,7 +37,7 @@ TITLES = {
     "dynamic": "moving goal",
     "sequence": "two places in order",
 }
-MAP_TASKS = ("fixed", "map")
+MAP_TITLES = {"fixed": "learned reward", "map": "learned reward, more exploration"}
 MAP_GOAL = np.array([1.5, 8.5])  # behind a wall
 
 
@@ -203,7 +203,7 @@ def draw_reward(axes: Any) -> None:
     ]
     for task, log_qs in reversed(read_log_qs().items()):
         seed = min(log_qs)
-        maps.insert(0, (f"learned reward: {task!r}, seed {seed}", learned_reward(log_qs[seed], MAP_GOAL)))
+        maps.insert(0, (f"{MAP_TITLES[task]} (seed {seed})", learned_reward(log_qs[seed], MAP_GOAL)))
     for ax, (title, values) in zip(axes, maps, strict=True):
         image = ax.imshow(values.reshape(MAP_SIDE, MAP_SIDE), origin="lower", extent=(0, SIZE, 0, SIZE), rasterized=True)
         draw_walls(ax, layout)
@@ -216,7 +216,7 @@ def read_log_qs() -> dict[str, dict[int, np.ndarray]]:
     """Task with walls -> seed -> its map, of the finished runs."""
     found = {
         task: {seed: np.load(RESULTS / task / "gpim" / f"{seed}.npz")["log_q"] for seed in sorted(read_curves(task, "gpim"))}
-        for task in MAP_TASKS
+        for task in MAP_TITLES
     }
     return {task: log_qs for task, log_qs in found.items() if log_qs}
 
