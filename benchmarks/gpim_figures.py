@@ -37,7 +37,7 @@ TITLES = {
     "dynamic": "moving goal",
     "sequence": "two places in order",
 }
-MAP_TITLES = {"fixed": "learned reward", "map": "learned reward, more exploration"}
+MAP_TITLES = {"fixed": "learned reward", "map": "with more exploration"}
 MAP_GOAL = np.array([1.5, 8.5])  # behind a wall
 
 
