@@ -117,7 +117,7 @@ TASKS: dict[str, Task] = {
         env_arguments=dict(open_plane, goal_type="sequence", n_subgoals=2),
         gpim_arguments=dict(goal_type="sequence", segment_length=25),
     ),
-    # For the reward map: what gets skills behind the walls. All steps are theirs; the goal-conditioned policy is not trained.
+    # For the reward map: more exploration. All steps are theirs; the goal-conditioned policy is not trained.
     "map": Task(
         env_arguments=dict(walls, horizon=100),
         gpim_arguments=dict(skill_steps=30_000, learning_starts=3000, ent_coef=0.3, buffer_size=30_000),
