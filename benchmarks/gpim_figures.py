@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.gpim import MAP_SIDE, METHODS, RESULTS, TASKS, map_positions
+from benchmarks.gpim import MAP_SIDE, METHODS, RESULTS, map_positions
+from benchmarks.gpim_tasks import TASKS
 from sb3_gogepo.gpim.navigation import LAYOUTS, SIZE
 
 LABELS = {
@@ -36,6 +37,7 @@ TITLES = {
     "dynamic": "moving goal",
     "sequence": "two places in order",
 }
+MAP_TITLES = {"fixed": "learned reward", "map": "with more exploration"}
 MAP_GOAL = np.array([1.5, 8.5])  # behind a wall
 
 
@@ -87,18 +89,18 @@ def draw_walls(ax: Axes, layout: str) -> None:
 def draw_paths(ax: Axes, task: str, n_goals: int) -> None:
     """The first held-out goals of the first seed: crosses, and where the policy went, from the dot to the ring."""
     seeds = sorted(read_curves(task, "gpim"))
-    draw_walls(ax, TASKS[task][0]["layout"])
+    draw_walls(ax, TASKS[task].env_arguments["layout"])
     arrays = np.load(RESULTS / task / "gpim" / f"{seeds[0]}.npz")
     positions, targets = arrays["positions"].astype(float), arrays["targets"].astype(float)
     moves = task in ("dynamic", "sequence")
     for k in range(2 if moves else n_goals):
         color = f"C{k}"
         ax.plot(*positions[k].T, color=color, linewidth=1.2)
-        ax.plot(*positions[k, -1], marker="o", markerfacecolor="none", color=color)
+        ax.plot(*positions[k, -1], marker="o", markerfacecolor="none", color=color, clip_on=False)
         if task == "dynamic":
             ax.plot(*targets[k].T, color=color, linewidth=1.2, linestyle=":")
         places = targets[k, -1:] if not moves else targets[k, [len(targets[k]) // 2 - 1, -1]]
-        ax.plot(*places.T, marker="x", linestyle="", color=color)
+        ax.plot(*places.T, marker="x", linestyle="", color=color, clip_on=False)
         if task == "sequence":
             for number, place in enumerate(places):
                 ax.annotate(f" {number + 1}", place, color=color)
@@ -192,14 +194,16 @@ def correlations(log_q: np.ndarray, goals: np.ndarray, layout: str) -> np.ndarra
     return np.array(rows)
 
 
-def draw_reward(axes: Any, log_q: np.ndarray, seed: int) -> None:
-    """Three maps for one goal: learned reward, negative straight line, negative way around the walls."""
-    layout = TASKS["fixed"][0]["layout"]
-    maps = (
-        (f"learned reward (seed {seed})", learned_reward(log_q, MAP_GOAL)),
+def draw_reward(axes: Any) -> None:
+    """Maps for one goal: learned reward of the first seed of each task that has one, straight line, way around the walls."""
+    layout = TASKS["fixed"].env_arguments["layout"]
+    maps = [
         ("negative straight-line distance", -np.linalg.norm(map_positions() - MAP_GOAL, axis=1)),
         ("negative way around the walls", -distances_around_walls(MAP_GOAL, layout)),
-    )
+    ]
+    for task, log_qs in reversed(read_log_qs().items()):
+        seed = min(log_qs)
+        maps.insert(0, (f"{MAP_TITLES[task]} (seed {seed})", learned_reward(log_qs[seed], MAP_GOAL)))
     for ax, (title, values) in zip(axes, maps, strict=True):
         image = ax.imshow(values.reshape(MAP_SIDE, MAP_SIDE), origin="lower", extent=(0, SIZE, 0, SIZE), rasterized=True)
         draw_walls(ax, layout)
@@ -208,19 +212,50 @@ def draw_reward(axes: Any, log_q: np.ndarray, seed: int) -> None:
         ax.figure.colorbar(image, ax=ax, shrink=0.8)
 
 
+def read_log_qs() -> dict[str, dict[int, np.ndarray]]:
+    """Task with walls -> seed -> its map, of the finished runs."""
+    found = {
+        task: {seed: np.load(RESULTS / task / "gpim" / f"{seed}.npz")["log_q"] for seed in sorted(read_curves(task, "gpim"))}
+        for task in MAP_TITLES
+    }
+    return {task: log_qs for task, log_qs in found.items() if log_qs}
+
+
+def print_reward() -> None:
+    """How the learned reward goes with the straight line and with the way around the walls, for each run."""
+    layout = TASKS["fixed"].env_arguments["layout"]
+    goals = np.load(RESULTS / "fixed" / "gpim" / "1.npz")["targets"][:, -1].astype(float)
+    pairs = pairs_at_walls(layout)
+    for task, log_qs in read_log_qs().items():
+        for seed, log_q in log_qs.items():
+            around, straight = correlations(log_q, goals, layout).T
+            across, beside = (reward_between(log_q, some) for some in pairs)
+            print(
+                f"{task}, seed {seed}: rank correlation of the learned reward, mean over {len(goals)} goals: "
+                f"{around.mean():.3f} with the way around the walls, {straight.mean():.3f} with the straight line; "
+                f"mean reward 1 from the goal: {across:.2f} across a wall, {beside:.2f} beside it"
+            )
+    both = [
+        rank_correlation(np.linalg.norm(map_positions() - goal, axis=1), distances_around_walls(goal, layout))
+        for goal in goals
+    ]
+    print(f"straight line and way around the walls: {np.mean(both):.3f}")
+
+
 def print_table() -> None:
     """Last evaluation of every method, mean and range over the seeds."""
     print(
-        "| Goal | Method | Seeds | Env steps | Normalised distance: mean (range) | Within 1 of the goal |\n"
-        "|---|---|---|---|---|---|"
+        "| Task | Method | Seeds | Env steps | Normalised distance: mean (range) | Goals reached |\n|---|---|---|---|---|---|"
     )
     for task in TASKS:
+        if task == "map":  # its goal-conditioned policy is not trained
+            continue
         for method in METHODS:
             curves = read_curves(task, method)
             if curves:
                 last = np.array([curve[-1] for curve in curves.values()])
                 values = f"{last[:, 2].mean():.2f} ({last[:, 2].min():.2f} to {last[:, 2].max():.2f})"
-                share = f"{100 * last[:, 4].mean():.0f} %"
+                share = f"{100 * last[:, 4].mean():.0f} % (within {TASKS[task].radius:g})"
                 steps = "-" if method == "random" else f"{last[:, 0].mean():,.0f}"
                 print(f"| {task} | {LABELS[method]} | {len(curves)} | {steps} | {values} | {share} |")
 
@@ -236,25 +271,16 @@ def main() -> None:
     figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
     draw_curves(ax)
     figure.savefig(folder / f"gpim.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
-    finished = [task for task in TASKS if read_curves(task, "gpim")]
+    finished = [task for task in TITLES if read_curves(task, "gpim")]
     figure, axes = plt.subplots(1, len(finished), figsize=(3 * len(finished), 3.5), layout="constrained", squeeze=False)
     for ax, task in zip(axes[0], finished, strict=True):
         draw_paths(ax, task, n_goals=6)
     figure.savefig(folder / f"gpim_goals.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
-    seeds = sorted(read_curves("fixed", "gpim"))
-    for seed in seeds:
-        arrays = np.load(RESULTS / "fixed" / "gpim" / f"{seed}.npz")
-        layout = TASKS["fixed"][0]["layout"]
-        around, straight = correlations(arrays["log_q"], arrays["targets"][:, -1].astype(float), layout).T
-        print(
-            f"seed {seed}: rank correlation of the learned reward, mean over {len(around)} goals: "
-            f"{around.mean():.3f} with the way around the walls, {straight.mean():.3f} with the straight line"
-        )
-        across, beside = (reward_between(arrays["log_q"], pairs) for pairs in pairs_at_walls(layout))
-        print(f"seed {seed}: mean reward 1 from the goal: {across:.2f} across a wall, {beside:.2f} beside it")
-    if seeds:
-        figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-        draw_reward(axes, np.load(RESULTS / "fixed" / "gpim" / f"{seeds[0]}.npz")["log_q"], seeds[0])
+    n_maps = len(read_log_qs())
+    if n_maps:
+        print_reward()
+        figure, axes = plt.subplots(1, n_maps + 2, figsize=(3.7 * (n_maps + 2), 3.4), layout="constrained")
+        draw_reward(axes)
         figure.savefig(folder / f"gpim_reward.{suffix}", metadata={"Date": None} if suffix == "svg" else None, dpi=150)
     print_table()
     commits = {json.loads(path.read_text())["commit"] for path in RESULTS.rglob("*.json")}

@@ -18,7 +18,7 @@ pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '
 
 
 def test_presets_are_data_that_the_constructor_takes() -> None:
-    arguments = set(inspect.signature(GPIM).parameters) | {"n_timesteps", "n_envs", "env_wrapper"}
+    arguments = set(inspect.signature(GPIM).parameters) | {"n_timesteps", "n_envs", "env_wrapper", "env_kwargs"}
     policy_arguments = set(inspect.signature(GPIMPolicy).parameters)
     for entry in load_presets("gpim").values():
         assert set(entry) <= arguments
@@ -36,6 +36,7 @@ def test_preset_models_learn(env_id: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert isinstance(model, GPIM)
     assert model.get_env().env_is_wrapped(GoalWrapper) == [env_id == "Swimmer-v5"]
     model.learn(2)
+    assert model.num_timesteps == 100  # one episode of 50 steps of each policy
     model.get_env().close()
 
 
