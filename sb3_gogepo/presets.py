@@ -33,6 +33,7 @@ PAPER: dict[str, Any] = dict(
         embedding_dim=8,
         output_scale=2.0,
         average_tile_biases=True,
+        weight_bound=None,
         n_probing_states=200,
         evaluator_net_arch=[256, 256],
         probing_states_init="uniform",
@@ -68,6 +69,7 @@ UDRLPG_PAPER: dict[str, Any] = dict(
         embedding_dim=32,
         output_scale=None,
         average_tile_biases=True,
+        weight_bound=None,
     ),
 )
 

@@ -61,6 +61,8 @@ class Generator(nn.Module):
     :param output_scale: the original code's ``scale_parameter``, 2; None: values are not multiplied.
     :param average_tile_biases: as the original: predict one bias slice a *tile*, from the weight tile's embedding, and
         average them over the tiles of a row. Otherwise one embedding and one slice a row, at a fraction of the cost.
+    :param weight_bound: a value x becomes ``weight_bound * tanh(x / weight_bound)`` in units of 1 / sqrt(n_in), so that
+        no weight is larger than ``weight_bound / sqrt(n_in)``; None: no bound.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class Generator(nn.Module):
         embedding_dim: int = 8,
         output_scale: float | None = 2.0,
         average_tile_biases: bool = False,
+        weight_bound: float | None = None,
     ) -> None:
         super().__init__()
         self.layout = layout
         self.tile_size = tile_size
         self.output_scale = output_scale
         self.average_tile_biases = average_tile_biases
+        self.weight_bound = weight_bound
         self.grids: list[tuple[int, int, int, int]] = []  # (n_rows, n_columns, tile height, tile width) of each layer
         self.embeddings = nn.ParameterList()
         self.bias_embeddings = nn.ParameterList()
@@ -104,6 +108,13 @@ class Generator(nn.Module):
         """What the values of a layer of ``n_in`` inputs are multiplied by."""
         return 1.0 if self.output_scale is None else self.output_scale / math.sqrt(n_in)
 
+    def bound(self, weights: th.Tensor, n_in: int) -> th.Tensor:
+        """Weights of a layer of ``n_in`` inputs, none larger than ``weight_bound / sqrt(n_in)``."""
+        if self.weight_bound is None:
+            return weights
+        largest = self.weight_bound / math.sqrt(n_in)
+        return largest * th.tanh(weights / largest)
+
     def generate_layers(self, commands: th.Tensor) -> list[Layer]:
         """(n_commands,) scaled commands -> layers of n_commands policies; differentiable."""
         layers = []
@@ -120,7 +131,8 @@ class Generator(nn.Module):
                 bias = self.bias_networks[kind](self.embeddings[i], commands, average_tiles=n_columns).flatten(1)
             else:
                 bias = self.bias_networks[kind](self.bias_embeddings[i], commands).flatten(1)
-            layers.append(Layer(weight=scale * weight[:, :n_out, :n_in], bias=scale * bias[:, :n_out]))
+            weight, bias = scale * weight[:, :n_out, :n_in], scale * bias[:, :n_out]
+            layers.append(Layer(weight=self.bound(weight, n_in), bias=self.bound(bias, n_in)))
         return layers
 
     def forward(self, commands: th.Tensor) -> th.Tensor:

@@ -123,6 +123,7 @@ class GeneratorPolicy(PicklefreePolicy):
     :param embedding_dim: size of a tile's embedding.
     :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``; None: they stay as they are.
     :param average_tile_biases: see :class:`~sb3_gogepo.common.generator.Generator`.
+    :param weight_bound: no generated weight is larger than ``weight_bound / sqrt(n_in)``; None: no bound.
     :raises ValueError: for sizes that are not positive integers or an ``activation_fn`` that is no module class.
     """
 
@@ -143,6 +144,7 @@ class GeneratorPolicy(PicklefreePolicy):
         embedding_dim: int = 8,
         output_scale: float | None = 2.0,
         average_tile_biases: bool = False,
+        weight_bound: float | None = None,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -160,6 +162,8 @@ class GeneratorPolicy(PicklefreePolicy):
         check_activation("activation_fn", activation_fn)
         if output_scale is not None:
             check_number("output_scale", output_scale, minimum=0, exclusive=True)
+        if weight_bound is not None:
+            check_number("weight_bound", weight_bound, minimum=0, exclusive=True)
         self.net_arch, self.activation_fn = list(net_arch), activation_fn
         self.activation: nn.Module = activation_fn()
         self.action_map = ActionMap(action_space)
@@ -170,6 +174,7 @@ class GeneratorPolicy(PicklefreePolicy):
             embedding_dim=embedding_dim,
             output_scale=output_scale,
             average_tile_biases=average_tile_biases,
+            weight_bound=weight_bound,
         )
         self.generator = Generator(
             self.layout,
@@ -178,6 +183,7 @@ class GeneratorPolicy(PicklefreePolicy):
             embedding_dim=embedding_dim,
             output_scale=output_scale,
             average_tile_biases=average_tile_biases,
+            weight_bound=weight_bound,
         )
         self.normalizer = ObservationNormalizer(observation_space.shape[0])
         self.command_scaler = ReturnScaler()

@@ -12,6 +12,7 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * The next command lies one standard deviation of the returns above the best one. The paper: 20 return units.
 - * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
   weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
+- * Generated weights are bounded: commands above all returns seen would drive them up without end.
 - * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
   steps that follow the number of env steps rather than episodes.
 - One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.

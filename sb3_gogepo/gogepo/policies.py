@@ -25,6 +25,8 @@ class GoGePoPolicy(GeneratorPolicy):
     :param scale_probing_actions: probing actions of a Box in the env's units as the original, rather than in [-1, 1].
     :param evaluator_input: what the evaluator reads of a policy: ``"probing_actions"``, or the raw ``"weights"``, for
         comparison; the arguments about probing states then have no effect.
+    :param weight_bound: no generated weight is larger than ``weight_bound / sqrt(n_in)``. Without a bound, commands above
+        what the evaluator has seen drive weights to many times that, and noise no longer changes what a policy does.
     """
 
     optimizer_names = ("generator_optimizer", "evaluator_optimizer")
@@ -39,6 +41,7 @@ class GoGePoPolicy(GeneratorPolicy):
         probing_states_init: str = "normal",
         scale_probing_actions: bool = False,
         evaluator_input: str = "probing_actions",
+        weight_bound: float | None = 3.0,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **generator_kwargs: Any,
@@ -47,6 +50,7 @@ class GoGePoPolicy(GeneratorPolicy):
             observation_space,
             action_space,
             lr_schedule=lr_schedule,
+            weight_bound=weight_bound,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
             **generator_kwargs,

@@ -73,6 +73,7 @@ GENERATOR_POLICY_ARGUMENTS = [
     (dict(embedding_dim=0), "embedding_dim must be an integer >= 1, got 0"),
     (dict(output_scale=0), "output_scale must be a finite number > 0, got 0"),
     (dict(output_scale=np.nan), "output_scale must be a finite number > 0, got nan"),
+    (dict(weight_bound=0), "weight_bound must be a finite number > 0, got 0"),
 ]
 
 for_generators = pytest.mark.parametrize("algorithm", GENERATORS, ids=lambda algorithm: algorithm.__name__)

@@ -146,3 +146,21 @@ def test_initial_weights_are_as_small_as_the_papers(n_obs, n_actions, first_std)
         stds.append([layer.weight.std() for layer in layers])
     mean_stds = th.tensor(stds).mean(dim=0)
     th.testing.assert_close(mean_stds, th.tensor([first_std, 0.0127, 0.013]), rtol=0.25, atol=0)
+
+
+def test_weight_bound():
+    """Small weights hardly change, none exceeds the bound in units of 1 / sqrt(n_in)."""
+    layout = WeightLayout((3, 4, 2))
+    generators = []
+    for weight_bound in (None, 0.5):
+        th.manual_seed(0)
+        generators.append(Generator(layout, tile_size=2, hidden_sizes=(4,), output_scale=2.0, weight_bound=weight_bound))
+    commands = th.tensor([0.0, 1e4])
+    free, bounded = (generator.generate_layers(commands) for generator in generators)
+    for (n_in, _), before, after in zip(layout.shapes, free, bounded, strict=True):
+        largest = 0.5 / n_in**0.5
+        for part in ("weight", "bias"):
+            x, y = getattr(before, part), getattr(after, part)
+            th.testing.assert_close(y, largest * th.tanh(x / largest))
+            assert y.abs().max() <= largest
+    assert max(layer.weight.abs().max() for layer in free) > 100
