@@ -130,7 +130,9 @@ def check_acts(policy: BasePolicy, name: str) -> None:
         raise InvalidFileError(f"the policy in {name} acts with numbers that are not finite")
 
 
-def takes_ray_settings(settings: Mapping[str, Any]) -> bool:
-    """Do a file's settings say how to start Ray, or where it is? Whoever says that can run any code."""
+def withholds_rollout_kwargs(settings: Mapping[str, Any], trust: bool) -> bool:
+    """Must the user pass ``rollout_kwargs`` anew? Whoever says how to start Ray, or where it is, can run any code."""
     kwargs = settings.get("rollout_kwargs")
-    return isinstance(kwargs, dict) and bool(kwargs.get("ray_init_kwargs"))
+    if isinstance(kwargs, dict):
+        return not trust and bool(kwargs.get("ray_init_kwargs"))
+    return isinstance(kwargs, UnsavedValue)  # of a model that was itself loaded without them

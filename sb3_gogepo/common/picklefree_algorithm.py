@@ -26,7 +26,7 @@ from sb3_gogepo.common.load_checks import (
     check_policy_fits,
     check_settings,
     constructor_arguments,
-    takes_ray_settings,
+    withholds_rollout_kwargs,
 )
 from sb3_gogepo.common.run_state import IterationStart, encode_run_state, generator_states, iteration_start, restore_run_state
 from sb3_gogepo.common.untrusted import InvalidFileError, check_finite
@@ -145,7 +145,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         saved_kwargs = settings["policy_kwargs"]
         if "policy_kwargs" in replaced and not _are_equal(replaced["policy_kwargs"], saved_kwargs):
             raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
-        if takes_ray_settings(settings) and not trust:  # as if they could not be saved: learn asks for them
+        if withholds_rollout_kwargs(settings, trust):  # as if they could not be saved: learn asks for them
             del settings["rollout_kwargs"]
             replaced.setdefault("rollout_kwargs", archive.UnsavedValue("ray_init_kwargs of a file"))
         if env is not None:

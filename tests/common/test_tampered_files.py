@@ -133,6 +133,10 @@ def test_rays_settings_are_not_taken_from_a_file(saved):
     loaded.predict(np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="rollout_kwargs did not come with the file: pass rollout_kwargs= to load"):
         loaded.learn(1)
+    loaded.save(path.with_name("again"))
+    again = type(model).load(path.with_name("again"), env=model.get_env())
+    with pytest.raises(ValueError, match="rollout_kwargs did not come with the file"):
+        again.learn(1)
     assert type(model).load(path, rollout_kwargs={"max_tries": 2}).rollout_kwargs == {"max_tries": 2}
     assert type(model).load(path, trust=True).rollout_kwargs == kwargs
 
