@@ -134,5 +134,5 @@ def withholds_rollout_kwargs(settings: Mapping[str, Any], trust: bool) -> bool:
     """Must the user pass ``rollout_kwargs`` anew? Whoever says how to start Ray, or where it is, can run any code."""
     kwargs = settings.get("rollout_kwargs")
     if isinstance(kwargs, dict):
-        return not trust and bool(kwargs.get("ray_init_kwargs"))
+        return not trust and "ray_init_kwargs" in kwargs
     return isinstance(kwargs, UnsavedValue)  # of a model that was itself loaded without them

@@ -67,7 +67,7 @@ def test_an_infinite_action_space_is_refused(saved):
 
 def test_parameters_of_other_networks_leave_the_model_as_it_is(saved, make_model, tmp_path):
     model, _ = saved
-    other = make_model(policy_kwargs={**model.policy_kwargs, "net_arch": [3]})
+    other = make_model(policy_kwargs={**model.policy_kwargs, "net_arch": [4, 9]})
     other.save(tmp_path / "other")
     before = {key: value.clone() for key, value in model.policy.state_dict().items()}
     with pytest.raises(InvalidFileError, match="do not fit its settings"):
@@ -176,7 +176,7 @@ def test_statistics_of_vec_normalize_that_are_not_finite(make_model, tmp_path):
         archive.write_tensors(tmp_path / "bad", state, suffix="")
         with pytest.raises(InvalidFileError, match=r"not finite|statistics are none"):
             model.load_run_state(tmp_path / "bad")
-    assert (model.get_vec_normalize_env().obs_rms.var == 1).all()
+    assert (model.get_vec_normalize_env().obs_rms.var > 0).all()
 
 
 def test_buffers_whose_numbers_are_too_large_for_float32(saved, tmp_path):
