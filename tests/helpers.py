@@ -1,8 +1,13 @@
 """What tests of several algorithms use."""
 
+import io
+import json
+
 import numpy as np
 import torch as th
 from stable_baselines3.common.logger import KVWriter, Logger
+
+from benchmarks.hostile_files import read_entries, write_entries
 
 OBSERVATIONS = np.array([[0.5, 0.0], [-0.5, 3.0], [2.0, 1.0]], np.float32)
 
@@ -55,3 +60,19 @@ def assert_same_result(one, two):
 
 def optimizers_of(model):
     return [getattr(model.policy, name) for name in model.policy.optimizer_names]
+
+
+def torch_bytes(value, **kwargs):
+    """What torch.save writes."""
+    file = io.BytesIO()
+    th.save(value, file, **kwargs)
+    return file.getvalue()
+
+
+def rewrite_data(path, change):
+    """Change the settings in a model's file."""
+    entries = read_entries(path.read_bytes())
+    data = json.loads(entries["data"])
+    change(data)
+    entries["data"] = json.dumps(data).encode()
+    path.write_bytes(write_entries(list(entries.items())))

@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_gogepo.common import archive
 from sb3_gogepo.common.checks import check_number
+from sb3_gogepo.common.untrusted import InvalidFileError
 
 
 class Stage(NamedTuple):
@@ -80,10 +81,13 @@ def save_stages(path: str | Path, stages: list[Stage]) -> None:
 def load_stages(path: str | Path) -> list[Stage]:
     """Read what :func:`save_stages` wrote.
 
-    :raises ValueError: if the file is damaged or holds something else.
+    :raises InvalidFileError: if the file is damaged or holds something else.
     """
     content = archive.read_tensors(path, suffix=".pt")
     if not (isinstance(content, dict) and {"timesteps", "commands", "policy_weights"} <= content.keys()):
-        raise ValueError(f"'{path}' holds no stages")
-    parts = zip(content["timesteps"], content["commands"], content["policy_weights"], strict=True)
-    return [Stage(int(timesteps), commands.numpy(), weights) for timesteps, commands, weights in parts]
+        raise InvalidFileError(f"'{path}' holds no stages")
+    try:
+        parts = zip(content["timesteps"], content["commands"], content["policy_weights"], strict=True)
+        return [Stage(int(timesteps), commands.numpy(), weights) for timesteps, commands, weights in parts]
+    except Exception as error:  # whatever wrong values lead to
+        raise InvalidFileError(f"'{path}' holds no stages: {error}") from error

@@ -175,16 +175,18 @@ class BucketBuffer:
 
         :raises ValueError: if the policies have another number of weights, or something is missing or not finite.
         """
-        policy_weights, returns = state["policy_weights"], state["returns"]
+        policy_weights, returns, numbers = state["policy_weights"].float(), state["returns"], state["numbers"].numpy()
         if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
             raise ValueError(f"the saved policies must have {self.n_weights} weights, got shape {tuple(policy_weights.shape)}")
-        if not len(policy_weights) == len(state["commands"]) == len(returns) == len(state["numbers"]):
+        if not len(policy_weights) == len(state["commands"]) == len(returns) == len(numbers):
             raise ValueError("the saved policies, commands, returns and numbers must be equally many")
-        if not all(bool(th.isfinite(state[name]).all()) for name in ("policy_weights", "commands", "returns")):
+        if not all(bool(th.isfinite(part).all()) for part in (policy_weights, state["commands"], returns)):
             raise ValueError("the saved policies, commands and returns must be finite")
         n_offered, range_seen = int(state["n_offered"]), tuple(float(value) for value in state["range_seen"])
         if len(range_seen) not in (0, 2):
             raise ValueError(f"range_seen must be two returns or none, got {range_seen}")
+        if not np.array_equal(numbers, np.unique(numbers[(numbers >= 0) & (numbers < n_offered)])):
+            raise ValueError(f"the saved numbers must be ascending, in [0, {n_offered})")
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
         kept = min(len(policy_weights), self.buffer_size)
         newest = slice(len(policy_weights) - kept, None)
@@ -192,6 +194,6 @@ class BucketBuffer:
         self.commands[:kept], self.returns[:kept] = state["commands"][newest].numpy(), returns[newest].numpy()
         self._probabilities = None
         self.numbers[:] = EMPTY
-        self.numbers[:kept] = state["numbers"][newest].numpy()
+        self.numbers[:kept] = numbers[newest]
         self.n_offered = n_offered
         self.range_seen = (range_seen[0], range_seen[1]) if range_seen else None

@@ -9,6 +9,14 @@ import numpy as np
 from gymnasium import spaces
 
 
+def is_finite(value: Any) -> bool:
+    """Is a number finite, and not too large for a float, as Python's integers may be?"""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def check_number(name: str, value: Any, minimum: float | None = None, exclusive: bool = False, integer: bool = False) -> None:
     """Raise unless ``value`` is a finite number (an int if ``integer``) of at least, or above, ``minimum``."""
     kind = "an integer" if integer else "a finite number"
@@ -16,7 +24,7 @@ def check_number(name: str, value: Any, minimum: float | None = None, exclusive:
     good = isinstance(value, (int, np.integer) if integer else (int, float, np.integer, np.floating)) and not isinstance(
         value, bool
     )
-    if good and not math.isfinite(value):
+    if good and not is_finite(value):
         good = False
     if good and minimum is not None:
         good = value > minimum if exclusive else value >= minimum
@@ -88,7 +96,7 @@ def check_range(name: str, value: Any, above: float | None = None) -> None:
     """Raise unless ``value`` is a pair of finite numbers, the first below the second, and both larger than ``above``."""
     try:
         low, high = value
-        good = math.isfinite(low) and math.isfinite(high) and low < high and (above is None or low > above)
+        good = is_finite(low) and is_finite(high) and low < high and (above is None or low > above)
     except (TypeError, ValueError):
         good = False
     if not good:

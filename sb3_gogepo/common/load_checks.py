@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 from sb3_gogepo.common.archive import UnsavedValue
+from sb3_gogepo.common.checks import is_finite
 from sb3_gogepo.common.untrusted import InvalidFileError, check_finite, tensors_in
 
 #: Numbers a generated policy of a file may have; a policy of two layers of 4096 units has a fifth of that.
@@ -40,11 +43,11 @@ def check_policy_fits(policy_class: type, arguments: Mapping[str, Any], state_di
     try:
         with th.device("meta"):
             skeleton = policy_class(**{key: value for key, value in without_optimizers.items() if takes_all or key in known})
+        expected = {key: (tuple(value.shape), value.dtype) for key, value in skeleton.state_dict().items()}
     except Exception as error:  # whatever wrong values lead to
         raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
     if hasattr(skeleton, "layout") and skeleton.layout.n_weights > MAX_WEIGHTS:
         raise InvalidFileError(f"{name} asks for policies of {skeleton.layout.n_weights} weights: at most {MAX_WEIGHTS}")
-    expected = {key: (tuple(value.shape), value.dtype) for key, value in skeleton.state_dict().items()}
     got = {str(key): (tuple(value.shape), value.dtype) for key, value in state_dict.items()}
     if got != expected:
         wrong = next(key for key in (*expected, *got) if expected.get(key) != got.get(key))
@@ -91,7 +94,7 @@ def _is_alike(own: Any, value: Any) -> bool:
         return isinstance(value, bool)
     if isinstance(own, (int, float)):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return (is_number and math.isfinite(value)) or isinstance(value, UnsavedValue) or callable(value) or value is None
+        return (is_number and is_finite(value)) or isinstance(value, UnsavedValue) or callable(value) or value is None
     return True
 
 
@@ -109,3 +112,27 @@ def check_optimizer(optimizer: th.optim.Optimizer, fresh_groups: list[dict[str, 
         kinds = [{key: type(value) for key, value in options.items() if key != "params"} for options in (group, fresh)]
         if kinds[0] != kinds[1] or not _is_alike(0.0, group["lr"]):
             raise InvalidFileError(f"an optimizer in {name} has settings of the wrong kind")
+
+
+def check_acts(policy: BasePolicy, name: str) -> None:
+    """Act once, on zeros: huge weights, negative variances and modules that are no activation show then.
+
+    :raises InvalidFileError: if that fails, or the action is not finite.
+    """
+    space = policy.observation_space
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    zeros = {key: np.zeros(part.shape or (), part.dtype) for key, part in parts.items()}
+    try:
+        action, _ = policy.predict(zeros if isinstance(space, spaces.Dict) else zeros[""], deterministic=True)
+    except Exception as error:  # whatever wrong values lead to
+        raise InvalidFileError(f"the policy in {name} cannot act: {error}") from error
+    if not np.isfinite(action).all():
+        raise InvalidFileError(f"the policy in {name} acts with numbers that are not finite")
+
+
+def withholds_rollout_kwargs(settings: Mapping[str, Any], trust: bool) -> bool:
+    """Must the user pass ``rollout_kwargs`` anew? Whoever says how to start Ray, or where it is, can run any code."""
+    kwargs = settings.get("rollout_kwargs")
+    if isinstance(kwargs, dict):
+        return not trust and "ray_init_kwargs" in kwargs
+    return isinstance(kwargs, UnsavedValue)  # of a model that was itself loaded without them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,9 +20,16 @@ from stable_baselines3.common.utils import check_for_correct_spaces, get_system_
 from sb3_gogepo.common import archive
 from sb3_gogepo.common.checkpoints import BUFFER_FILE, MODEL_FILE, RUN_STATE_FILE, latest_checkpoint, write_checkpoint
 from sb3_gogepo.common.checks import check_number
-from sb3_gogepo.common.load_checks import check_optimizer, check_policy_fits, check_settings, constructor_arguments
+from sb3_gogepo.common.load_checks import (
+    check_acts,
+    check_optimizer,
+    check_policy_fits,
+    check_settings,
+    constructor_arguments,
+    withholds_rollout_kwargs,
+)
 from sb3_gogepo.common.run_state import IterationStart, encode_run_state, generator_states, iteration_start, restore_run_state
-from sb3_gogepo.common.untrusted import InvalidFileError
+from sb3_gogepo.common.untrusted import InvalidFileError, check_finite
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PicklefreeAlgorithm")
 
@@ -61,7 +69,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
         unsaved = [name for name, value in vars(self).items() if isinstance(value, archive.UnsavedValue)]
         if unsaved:
-            raise ValueError(f"{unsaved[0]} could not be saved with the model: pass {unsaved[0]}= to load")
+            raise ValueError(f"{unsaved[0]} did not come with the file: pass {unsaved[0]}= to load")
         total_steps, started = self._setup_learn(
             int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -133,10 +141,13 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         policy_class = settings.get("policy_class")
         if not (isinstance(policy_class, type) and issubclass(policy_class, tuple(cls.policy_aliases.values()))):
             raise InvalidFileError(f"policy_class must be a policy class of {cls.__name__}, got {policy_class!r} from {name}")
-        saved_kwargs = settings.get("policy_kwargs")
-        if replaced.get("policy_kwargs", saved_kwargs) != saved_kwargs:
-            raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
         cls._check_policy(settings, state_dicts, name)
+        saved_kwargs = settings["policy_kwargs"]
+        if "policy_kwargs" in replaced and not _are_equal(replaced["policy_kwargs"], saved_kwargs):
+            raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
+        if withholds_rollout_kwargs(settings, trust):  # as if they could not be saved: learn asks for them
+            del settings["rollout_kwargs"]
+            replaced.setdefault("rollout_kwargs", archive.UnsavedValue("ray_init_kwargs of a file"))
         if env is not None:
             env = cls._wrap_env(maybe_make_env(env, 0))
             check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
@@ -150,14 +161,27 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         model.__dict__.update({**settings, **replaced})
         try:
             model._setup_model()
-            optimizers = [recursive_getattr(model.policy, optimizer) for optimizer in model.policy.optimizer_names]
-            fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
-            model.set_parameters(state_dicts, exact_match=True, device=device)
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
+        model._take_over(state_dicts, True, device, name)
+        return model
+
+    def _take_over(self, state_dicts: dict[str, Any], exact_match: bool, device: th.device | str, name: str) -> None:
+        """``set_parameters`` with what a file holds.
+
+        :raises InvalidFileError: if it does not fit or does not work; the parameters may have changed then.
+        """
+        optimizers = [recursive_getattr(self.policy, optimizer) for optimizer in self.policy.optimizer_names]
+        fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
+        try:
+            check_finite(state_dicts, name)
+            self.set_parameters(state_dicts, exact_match=exact_match, device=device)
             for optimizer, fresh_groups in zip(optimizers, fresh, strict=True):
                 check_optimizer(optimizer, fresh_groups, name)
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
-        return model
+        check_acts(self.policy, name)
+        self.policy.forget_acting_weights()
 
     @classmethod
     def _check_policy(cls, settings: dict[str, Any], state_dicts: dict[str, Any], name: str) -> None:
@@ -173,10 +197,19 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
         """As SB3's; ``predict`` uses the new parameters at once.
 
-        :raises InvalidFileError: if a path is given, and its file is damaged or of another algorithm.
+        :raises InvalidFileError: if a path is given, and its file is damaged, of another algorithm or does not fit; the
+            present parameters are kept then.
         """
         if isinstance(load_path_or_dict, (str, os.PathLike)):
-            _, load_path_or_dict = archive.read_zip(load_path_or_dict, type(self).__name__, device=device)
+            name = archive.name_of(load_path_or_dict)
+            _, state_dicts = archive.read_zip(load_path_or_dict, type(self).__name__, device=device)
+            before = copy.deepcopy(self.get_parameters())
+            try:
+                self._take_over(state_dicts, exact_match, device, name)
+            except InvalidFileError:
+                self.set_parameters(before, device=device)
+                raise
+            return
         super().set_parameters(load_path_or_dict, exact_match=exact_match, device=device)
         self.policy.forget_acting_weights()
 
@@ -254,3 +287,11 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             restore_run_state(state, self.get_vec_normalize_env())
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"'{path}' does not fit this {type(self).__name__}: {error}") from error
+
+
+def _are_equal(own: Any, saved: dict[str, Any]) -> bool:
+    """Compare ``policy_kwargs``, which may hold arrays, as a file would hold them."""
+    try:
+        return archive.encode(own) == archive.encode(saved)
+    except TypeError:  # a file cannot hold the user's own
+        return False

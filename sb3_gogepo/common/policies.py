@@ -18,7 +18,7 @@ from torch import nn
 from sb3_gogepo.common import archive
 from sb3_gogepo.common.checks import check_number, check_sizes
 from sb3_gogepo.common.generator import Generator
-from sb3_gogepo.common.load_checks import check_policy_fits
+from sb3_gogepo.common.load_checks import check_acts, check_policy_fits
 from sb3_gogepo.common.normalization import ObservationNormalizer, ReturnScaler
 from sb3_gogepo.common.policy_weights import Layer, WeightLayout, forward_policies
 from sb3_gogepo.common.rollout import ActionMap
@@ -62,6 +62,7 @@ class PicklefreePolicy(BasePolicy):
             policy.load_state_dict(content["state_dict"])
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"{name} does not hold a {cls.__name__}: {error}") from error
+        check_acts(policy, name)
         return policy.to(get_device(device))
 
 
@@ -278,7 +279,7 @@ def check_command(command: float) -> float:
     """
     try:
         value = float(command)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = float("nan")
     if not np.isfinite(value):
         raise ValueError(f"command must be a finite number (a return), got {command!r}")

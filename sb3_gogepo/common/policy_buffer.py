@@ -139,17 +139,17 @@ class PolicyBuffer:
 
         :raises ValueError: if the policies have another number of weights, or something is missing or not finite.
         """
-        policy_weights = state["policy_weights"]
+        policy_weights = state["policy_weights"].float()
         if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
             raise ValueError(f"the saved policies must have {self.n_weights} weights, got shape {tuple(policy_weights.shape)}")
         if not len(policy_weights) == len(state["commands"]) == len(state["returns"]):
             raise ValueError("the saved policies, commands and returns must be equally many")
-        if not all(bool(th.isfinite(state[name]).all()) for name in ("policy_weights", "commands", "returns")):
+        if not all(bool(th.isfinite(part).all()) for part in (policy_weights, state["commands"], state["returns"])):
             raise ValueError("the saved policies, commands and returns must be finite")
         n_kept = min(len(policy_weights), self.buffer_size)
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
         # each row a tensor of its own: a view would keep all rows alive
-        self.policy_weights = [row.float().clone() for row in policy_weights[len(policy_weights) - n_kept :]]
+        self.policy_weights = [row.clone() for row in policy_weights[len(policy_weights) - n_kept :]]
         self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
         self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
         self.n_added = n_kept

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import random
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_gogepo.common.untrusted import check_finite
 
 #: attributes that change while episodes run; everything else changes between them
 COUNTERS = ("num_timesteps", "ep_info_buffer", "ep_success_buffer")
@@ -68,25 +71,48 @@ def encode_run_state(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def restore_run_state(state: dict[str, Any], vec_normalize: VecNormalize | None) -> None:
-    """Take over what :func:`encode_run_state` gave.
+    """Take over what :func:`encode_run_state` gave. If that fails, nothing has changed.
 
-    :raises ValueError: if the saved statistics are for other observations, or missing.
+    :raises ValueError: if something is not finite or no such state, or statistics are for other observations, or missing.
     """
-    name, position, has_gauss, gauss = json.loads(state["numpy_position"])
+    check_finite(state, "the run's state")
+    numpy_state = _decode_numpy_state(state)
     version, numbers, gauss_next = json.loads(state["python"])
-    if vec_normalize is not None:
-        _restore_vec_normalize(state, vec_normalize)
-    random.setstate((version, tuple(numbers), gauss_next))
-    np.random.set_state((name, state["numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+    if not (gauss_next is None or math.isfinite(gauss_next)):
+        raise ValueError(f"gauss_next must be a finite number or None, got {gauss_next}")
+    python_state = (version, tuple(numbers), gauss_next)
+    # what the generators themselves refuse, they refuse here
+    random.Random().setstate(python_state)
+    th.Generator().set_state(state["torch"])
+    statistics = {} if vec_normalize is None else _decode_statistics(state, vec_normalize)
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
     th.set_rng_state(state["torch"])
+    if vec_normalize is not None:
+        returns = state["vec_normalize.returns"].numpy().copy()
+        if returns.shape == vec_normalize.returns.shape:  # with another number of envs, they begin anew
+            vec_normalize.returns = returns
+    for key, (mean, var, count) in statistics.items():
+        running = getattr(vec_normalize, key)
+        running.mean, running.var, running.count = mean, var, count
 
 
-def _restore_vec_normalize(state: dict[str, Any], vec_normalize: VecNormalize) -> None:
+def _decode_numpy_state(state: dict[str, Any]) -> tuple[str, np.ndarray, int, int, float]:
+    """NumPy itself does not look at the position: it would read whatever lies that far from the numbers."""
+    name, position, has_gauss, gauss = json.loads(state["numpy_position"])
+    keys = state["numpy"].numpy()
+    if name != "MT19937" or keys.shape != (624,) or not (isinstance(position, int) and 0 <= position <= 624):
+        raise ValueError(f"it holds no state of NumPy's generator: {name!r}, {keys.shape} numbers, position {position!r}")
+    if has_gauss not in (0, 1) or not math.isfinite(gauss):
+        raise ValueError(f"it holds no state of NumPy's generator: {has_gauss!r}, {gauss!r}")
+    return name, keys.astype(np.uint32), position, int(has_gauss), float(gauss)
+
+
+def _decode_statistics(state: dict[str, Any], vec_normalize: VecNormalize) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+    """mean, variance and count for each of the env's :data:`STATISTICS`."""
     if "vec_normalize.returns" not in state:
         raise ValueError("it holds no statistics for the env's VecNormalize: the run that saved it had none")
-    returns = state["vec_normalize.returns"].numpy().copy()
-    if returns.shape == vec_normalize.returns.shape:  # with another number of envs, they begin anew
-        vec_normalize.returns = returns
+    decoded = {}
     for key in STATISTICS:
         statistics = getattr(vec_normalize, key, None)
         if not isinstance(statistics, RunningMeanStd):
@@ -94,6 +120,9 @@ def _restore_vec_normalize(state: dict[str, Any], vec_normalize: VecNormalize) -
         saved = state.get(f"vec_normalize.{key}")
         if saved is None or saved.shape != (2, np.size(statistics.mean)):
             raise ValueError(f"its VecNormalize statistics do not fit those of the env ({key})")
-        shape = np.shape(statistics.mean)
-        statistics.mean, statistics.var = (part.reshape(shape).copy() for part in saved.numpy())
-        statistics.count = float(state[f"vec_normalize.{key}.count"])
+        mean, var = (part.reshape(np.shape(statistics.mean)).copy() for part in saved.numpy())
+        count = float(state[f"vec_normalize.{key}.count"])
+        if not ((var >= 0).all() and 0 <= count < math.inf):
+            raise ValueError(f"its VecNormalize statistics are none ({key})")
+        decoded[key] = (mean, var, count)
+    return decoded

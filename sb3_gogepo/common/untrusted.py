@@ -9,6 +9,7 @@ import io
 import pickletools
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ TENSOR_GLOBALS = {
     "torch._utils _rebuild_tensor_v2",
     *(f"torch {kind}Storage" for kind in NUMBER_TYPES),
 }
+ZIP_START = b"PK\x03\x04"
 GLOBAL_OPCODES = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 
 
@@ -39,6 +41,8 @@ def read_zip_entries(content: bytes, name: str) -> dict[str, bytes]:
     :param name: what to call the file in errors.
     """
     try:
+        if not content.startswith(ZIP_START):  # Python finds a zip behind other bytes, torch reads these bytes
+            raise zipfile.BadZipFile("it begins with something else")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()
             _check_entries(infos, len(content), name)
@@ -55,7 +59,8 @@ def read_zip_entries(content: bytes, name: str) -> dict[str, bytes]:
 
 
 def _check_entries(infos: list[zipfile.ZipInfo], n_bytes: int, name: str) -> None:
-    if len(infos) > MAX_ENTRIES or len({info.filename for info in infos}) < len(infos):
+    names = {info.filename.casefold() for info in infos}  # torch's reader finds entries whatever their case
+    if len(infos) > MAX_ENTRIES or len(names) < len(infos):
         raise InvalidFileError(f"{name} is no model: it holds {len(infos)} entries, some of the same name or too many")
     for info in infos:
         if not ENTRY_NAME.fullmatch(info.filename) or ".." in info.filename:
@@ -83,9 +88,7 @@ def load_tensors(content: bytes, name: str, device: th.device | str = "cpu") -> 
             if named not in TENSOR_GLOBALS:
                 raise InvalidFileError(f"{name} cannot be read: it is no dict of plain tensors, it names {named[:80]}")
         loaded = th.load(io.BytesIO(content), map_location=device, weights_only=True)
-        for tensor in tensors_in(loaded):
-            if not tensor.is_contiguous() or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-                raise InvalidFileError(f"{name} cannot be read: a tensor of shape {tuple(tensor.shape)} is not all there")
+        _check_plain(loaded, name)
     except InvalidFileError:
         raise
     except Exception as error:  # torch raises half a dozen types for damaged files
@@ -98,6 +101,33 @@ def _named_globals(pickled: bytes) -> Iterator[str]:
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name in GLOBAL_OPCODES:
             yield str(argument) if opcode.name == "GLOBAL" else opcode.name
+
+
+def _check_plain(loaded: Any, name: str) -> None:
+    """Raise unless this is a tree of dicts, lists, tuples, plain values and tensors that are all there.
+
+    A container that appears twice is refused: a few hundred bytes of them unfold to more than any memory.
+    """
+    waiting, seen = [loaded], set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, th.Tensor):
+            is_dense = item.layout is th.strided and item.is_contiguous()
+            if not is_dense or item.numel() * item.element_size() > item.untyped_storage().nbytes():
+                raise InvalidFileError(f"{name} cannot be read: a tensor of shape {tuple(item.shape)} is not all there")
+        elif isinstance(item, (dict, list, tuple)):
+            # an optimizer's (0.9, 0.999), which the groups of its parameters share, is no harm
+            is_leaf = isinstance(item, tuple) and len(item) <= 2 and all(isinstance(part, float) for part in item)
+            if id(item) in seen and len(item) and not is_leaf:
+                raise InvalidFileError(f"{name} cannot be read: it holds the same {type(item).__name__} twice")
+            seen.add(id(item))
+            if isinstance(item, OrderedDict):
+                vars(item).clear()  # a pickle may put anything in the place of its methods
+            if isinstance(item, dict) and not all(isinstance(key, (str, int)) for key in item):
+                raise InvalidFileError(f"{name} cannot be read: it holds keys that are no text")
+            waiting.extend(item.values() if isinstance(item, dict) else item)
+        elif not (item is None or isinstance(item, (str, int, float))):
+            raise InvalidFileError(f"{name} cannot be read: it holds a {type(item).__name__}")
 
 
 def tensors_in(value: Any) -> Iterator[th.Tensor]:

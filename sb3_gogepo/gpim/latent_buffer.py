@@ -133,7 +133,7 @@ class LatentBuffer(DictReplayBuffer):
         for target, values, name in pairs:
             if values.shape != (n, *target.shape[1:]):
                 raise ValueError(f"the saved {name} must have the shape {(n, *target.shape[1:])}, got {values.shape}")
-            if not np.isfinite(values).all():
+            if not np.isfinite(values.astype(target.dtype)).all():
                 raise ValueError(f"the saved {name} must be finite")
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
         for target, values, _ in pairs:

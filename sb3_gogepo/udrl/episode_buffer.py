@@ -145,11 +145,14 @@ class EpisodeBuffer:
             if state[name].ndim != 2 or state[name].shape[1] != width:
                 raise ValueError(f"the saved {name} must have {width} numbers, got shape {tuple(state[name].shape)}")
         lengths = state["lengths"].tolist()
+        if any(length < 1 for length in lengths) or bool((state["returns"].diff() < 0).any()):
+            raise ValueError("the saved episodes must have steps, and be in the order of their returns")
         if any(len(state[name]) != sum(lengths) for name in names) or len(state["returns"]) != len(lengths):
             raise ValueError("the saved observations, actions, rewards and returns must be equally many")
-        if not all(bool(th.isfinite(state[name]).all()) for name in (*names, "returns")):
+        tensors = [state[name].float() for name in names]
+        if not all(bool(th.isfinite(tensor).all()) for tensor in (*tensors, state["returns"])):
             raise ValueError("the saved episodes must be finite")
-        parts = [[part.numpy().copy() for part in th.split(state[name], lengths)] for name in names]
+        parts = [[part.numpy().copy() for part in th.split(tensor, lengths)] for tensor in tensors]
         episodes = [
             StoredEpisode(observations, actions, rewards, float(value))
             for observations, actions, rewards, value in zip(*parts, state["returns"].tolist(), strict=True)

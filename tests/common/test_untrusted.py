@@ -14,27 +14,7 @@ from benchmarks.hostile_files import Canary, read_entries, write_entries
 from benchmarks.reliability_hostile import is_harmless, measure_hostile
 from sb3_gogepo import InvalidFileError
 from sb3_gogepo.common import archive, untrusted
-
-
-@pytest.fixture
-def saved(make_model, tmp_path):
-    model = make_model().learn(20)
-    model.save(tmp_path / "model.zip")
-    return model, tmp_path / "model.zip"
-
-
-def torch_bytes(value, **kwargs):
-    file = io.BytesIO()
-    th.save(value, file, **kwargs)
-    return file.getvalue()
-
-
-def rewrite_data(path, change):
-    entries = read_entries(path.read_bytes())
-    data = json.loads(entries["data"])
-    change(data)
-    entries["data"] = json.dumps(data).encode()
-    path.write_bytes(write_entries(list(entries.items())))
+from tests.helpers import rewrite_data, torch_bytes
 
 
 def test_the_canary_works(tmp_path):
