@@ -39,7 +39,7 @@ def test_modules_that_are_no_activation_are_refused(name, saved):
 
 @pytest.mark.parametrize(
     ("entry", "value"),
-    [("normalizer.var", -1.0), ("command_scaler.scale", 0.0), ("generator.embeddings.0", 3e38)],
+    [("normalizer.var", -1.0), ("command_scaler.scale", 0.0), ("generator.weight_networks.input.hidden.0.weight", 3e38)],
 )
 def test_finite_numbers_that_make_actions_nan_are_refused(entry, value, saved, tmp_path):
     model, path = saved
