@@ -66,7 +66,7 @@ def json_values(draw: Any, canary: Path) -> Any:
     if kind == 0:
         return draw(st.none() | st.booleans() | st.text(max_size=20))
     if kind == 1:
-        return draw(st.integers(-(10**12), 10**12) | st.sampled_from([10**30, 2**63, -1, 0, 10**9]))
+        return draw(st.integers(-(10**12), 10**12) | st.sampled_from([10**400, -(10**400), 10**30, 2**63, -1, 0, 10**9]))
     if kind == 2:
         return draw(st.floats(allow_nan=True, allow_infinity=True))
     if kind == 3:
@@ -186,6 +186,9 @@ def hostile_files(draw: Any, original: bytes, canary: Path) -> bytes:
     kind = draw(st.sampled_from(KINDS))
     if kind == "truncated":
         return original[: draw(st.integers(0, len(original) - 1))]
+    if kind == "bytes in front":
+        entries[draw(st.sampled_from(tensors))] = draw(st.binary(max_size=8)) + _torch_bytes({"a": Canary(canary)})
+        return draw(st.binary(max_size=8)) + write_entries(list(entries.items()))
     if kind == "bits":
         return _flip(draw, original, draw(st.integers(1, 8)))
     if kind == "bits, right checksums":
@@ -233,7 +236,7 @@ def hostile_files(draw: Any, original: bytes, canary: Path) -> bytes:
 
 
 KINDS = (
-    *("truncated", "bits", "bits, right checksums", "bits, right checksums", "bomb", "sizes", "names"),
+    *("truncated", "bytes in front", "bits", "bits, right checksums", "bits, right checksums", "bomb", "sizes", "names"),
     *("tensors", "tensors", "huge", "canary in a member", "canary in a member", "canary in a field", "canary in a field"),
     *("settings", "settings", "settings", "settings"),
 )
