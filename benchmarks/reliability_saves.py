@@ -19,7 +19,9 @@ from benchmarks.reliability_runs import ALGORITHMS, ARGUMENTS, make_env
 def make_model(algorithm: str) -> Any:
     """A model, with a buffer of some hundred kilobytes, so that a save takes a while."""
     model = ALGORITHMS[algorithm]("MlpPolicy", make_env(1), **ARGUMENTS[algorithm])
-    if algorithm != "ARS":
+    if algorithm == "UDRL":
+        model.learn(2000)
+    elif algorithm != "ARS":
         for i in range(model.replay_buffer.buffer_size):
             model.replay_buffer.add(th.zeros(model.replay_buffer.n_weights), 0.0, float(i))
     return model
