@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch as th
 
 from benchmarks.reliability_runs import make_env
-from benchmarks.reliability_saves import make_model
+from benchmarks.reliability_saves import make_model, mark_buffer, read_mark
 
 NOBODY = 65534
 OLD, NEW = 1, 2
@@ -98,7 +98,7 @@ def mark(model: Any, number: int) -> None:
     with th.no_grad():
         next(model.policy.parameters()).fill_(number)
     if hasattr(model, "replay_buffer"):
-        model.replay_buffer.add(model.replay_buffer.policy_weights[0], 0.0, float(number))
+        mark_buffer(model, number)
 
 
 def saves_of(model: Any) -> dict[str, Save]:
@@ -111,7 +111,7 @@ def saves_of(model: Any) -> dict[str, Save]:
 
     def read_buffer(folder: Path) -> float:
         model.load_replay_buffer(folder / "buffer.pt")
-        return float(model.replay_buffer.stored_returns[-1])
+        return read_mark(model)
 
     saves = {
         "save": Save(

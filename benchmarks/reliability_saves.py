@@ -15,6 +15,8 @@ import torch as th
 
 from benchmarks.reliability_runs import ALGORITHMS, ARGUMENTS, make_env
 
+MARK = 1e6  # above all returns
+
 
 def make_model(algorithm: str) -> Any:
     """A model, with a buffer of some hundred kilobytes, so that a save takes a while."""
@@ -27,6 +29,21 @@ def make_model(algorithm: str) -> Any:
     return model
 
 
+def mark_buffer(model: Any, number: int) -> None:
+    """Add an entry with a return that tells this number to :func:`read_mark`."""
+    if hasattr(model.replay_buffer, "policy_weights"):
+        model.replay_buffer.add(model.replay_buffer.policy_weights[0], 0.0, MARK + number)
+        return
+    observations = np.zeros((1, *model.observation_space.shape), np.float32)
+    actions = np.zeros((1, *model.action_space.shape), model.action_space.dtype)
+    model.replay_buffer.add(observations, actions, np.array([MARK + number]))
+
+
+def read_mark(model: Any) -> float:
+    """The number last given to :func:`mark_buffer`, if they went up."""
+    return float(max(model.replay_buffer.stored_returns)) - MARK
+
+
 def save_for_ever(model: Any, folder: Path) -> None:
     """Overwrite the same files and make checkpoints; number them, so that a mixed pair is found."""
     number = 0
@@ -34,7 +51,7 @@ def save_for_ever(model: Any, folder: Path) -> None:
         number += 1
         model.num_timesteps = number
         if hasattr(model, "replay_buffer"):
-            model.replay_buffer.add(model.replay_buffer.policy_weights[0], 0.0, float(number))
+            mark_buffer(model, number)
             model.save_replay_buffer(folder / "buffer")
             model.save_checkpoint(folder / "checkpoints", keep_last=1)
         model.save(folder / "model")
@@ -48,7 +65,7 @@ def load_all(algorithm: str, folder: Path) -> str:
         if algorithm != "ARS":
             model.load_replay_buffer(folder / "buffer")
             checkpoint = cls.load_checkpoint(folder / "checkpoints", make_env(1), device="cpu")
-            newest = checkpoint.replay_buffer.stored_returns[-1]
+            newest = read_mark(checkpoint)
             if newest != checkpoint.num_timesteps:
                 return f"the model was saved at {checkpoint.num_timesteps}, its buffer at {newest}"
     except Exception as error:
