@@ -12,10 +12,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
