@@ -26,6 +26,7 @@ TENSOR_GLOBALS = {
     *(f"torch {kind}Storage" for kind in NUMBER_TYPES),
 }
 ZIP_START = b"PK\x03\x04"
+EMPTY_ZIP_START = b"PK\x05\x06"  # no entries, only the directory's end
 GLOBAL_OPCODES = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 
 
@@ -41,7 +42,9 @@ def read_zip_entries(content: bytes, name: str) -> dict[str, bytes]:
     :param name: what to call the file in errors.
     """
     try:
-        if not content.startswith(ZIP_START):  # Python finds a zip behind other bytes, torch reads these bytes
+        if not content.startswith(
+            (ZIP_START, EMPTY_ZIP_START)
+        ):  # Python finds a zip behind other bytes, torch reads these bytes
             raise zipfile.BadZipFile("it begins with something else")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()
