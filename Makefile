@@ -12,10 +12,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

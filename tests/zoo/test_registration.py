@@ -56,7 +56,7 @@ def test_registered_once_in_each_place() -> None:
     register()
     assert ExperimentManager.__init__ is init
     for name, entry in ALGORITHMS.items():
-        assert train.ALGOS[name] is entry.algorithm
+        assert issubclass(train.ALGOS[name], entry.algorithm)  # the benchmarks put subclasses there
         assert hyperparams_opt.HYPERPARAMS_SAMPLER[name] is entry.sample
         assert hyperparams_opt.HYPERPARAMS_CONVERTER[name] is entry.convert
 
