@@ -45,9 +45,10 @@ def write_entries(entries: list[tuple[str, bytes]], compression: int = zipfile.Z
     return file.getvalue()
 
 
-def _torch_bytes(value: Any, new_format: bool = True) -> bytes:
+def torch_bytes(value: Any, **kwargs: Any) -> bytes:
+    """What ``torch.save`` writes."""
     file = io.BytesIO()
-    th.save(value, file, _use_new_zipfile_serialization=new_format)
+    th.save(value, file, **kwargs)
     return file.getvalue()
 
 
@@ -138,7 +139,7 @@ def _change_tensor(draw: Any, content: bytes) -> bytes:
             elif isinstance(item[key], (dict, list)):
                 waiting.append(item[key])
     if not places:
-        return _torch_bytes([1, 2])
+        return torch_bytes([1, 2])
     place, key = draw(st.sampled_from(places))
     tensor = place[key].detach()
     changes: list[Callable[[], Any]] = [
@@ -160,7 +161,7 @@ def _change_tensor(draw: Any, content: bytes) -> bytes:
     place[key] = draw(st.sampled_from(changes))()
     if draw(st.integers(0, 4)) == 0:
         del place[key]
-    return _torch_bytes(state)
+    return torch_bytes(state)
 
 
 def _false_sizes(draw: Any, content: bytes) -> bytes:
@@ -187,7 +188,7 @@ def hostile_files(draw: Any, original: bytes, canary: Path) -> bytes:
     if kind == "truncated":
         return original[: draw(st.integers(0, len(original) - 1))]
     if kind == "bytes in front":
-        entries[draw(st.sampled_from(tensors))] = draw(st.binary(max_size=8)) + _torch_bytes({"a": Canary(canary)})
+        entries[draw(st.sampled_from(tensors))] = draw(st.binary(max_size=8)) + torch_bytes({"a": Canary(canary)})
         return draw(st.binary(max_size=8)) + write_entries(list(entries.items()))
     if kind == "bits":
         return _flip(draw, original, draw(st.integers(1, 8)))
@@ -221,7 +222,7 @@ def hostile_files(draw: Any, original: bytes, canary: Path) -> bytes:
     elif kind == "canary in a member":
         payload = draw(
             st.sampled_from(
-                [_torch_bytes({"a": Canary(canary)}), _torch_bytes({"a": Canary(canary)}, new_format=False)]
+                [torch_bytes({"a": Canary(canary)}), torch_bytes({"a": Canary(canary)}, _use_new_zipfile_serialization=False)]
                 + [pickle.dumps(Canary(canary), protocol=protocol) for protocol in range(6)]
             )
         )

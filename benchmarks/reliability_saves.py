@@ -40,9 +40,8 @@ def mark_buffer(model: Any, number: int) -> None:
 
 
 def read_mark(model: Any) -> float:
-    """The number last given to :func:`mark_buffer`; of UDRL's buffer, which keeps the best, the highest."""
-    returns = model.replay_buffer.stored_returns
-    return float(returns[-1] if hasattr(model.replay_buffer, "policy_weights") else max(returns)) - MARK
+    """The number last given to :func:`mark_buffer`: the newest return, or, in UDRL's sorted buffer, the highest."""
+    return float(model.replay_buffer.stored_returns[-1]) - MARK
 
 
 def save_for_ever(model: Any, folder: Path) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Callable, Mapping
 
 import gymnasium as gym
 import numpy as np
@@ -18,7 +16,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from benchmarks.update_speed import PlainGoGePo
+from benchmarks.update_speed import PlainGoGePo, median_seconds
 from sb3_gogepo import GoGePo, presets
 from sb3_gogepo.common.rollout import run_episodes
 
@@ -60,23 +58,12 @@ def run_policies(model: GoGePo, n_steps: int) -> None:
     )
 
 
-def time_in_turns(parts: Mapping[str, Callable[[], object]], n_steps: int, rounds: int) -> dict[str, float]:
-    """Median env steps per second of each part; the first round warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(rounds + 1):
-        for name, part in parts.items():
-            start = time.perf_counter()
-            part()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: n_steps / float(np.median(values[1:])) for name, values in seconds.items()}
-
-
-def print_table(title: str, speeds: dict[str, float]) -> None:
-    """Speeds, and each one's cost in units of the first one's."""
-    first = next(iter(speeds.values()))
+def print_table(title: str, seconds: dict[str, float], n_steps: int) -> None:
+    """Speed of each part, and its cost in units of the first one's."""
+    first = next(iter(seconds.values()))
     print(f"| {title} | env steps/s | cost |\n|---|---|---|")
-    for name, speed in speeds.items():
-        print(f"| {name} | {speed:,.0f} | {first / speed:.1f} |")
+    for name, value in seconds.items():
+        print(f"| {name} | {n_steps / value:,.0f} | {value / first:.1f} |")
 
 
 def compare_one_thread(env_id: str, n_steps: int, rounds: int) -> None:
@@ -92,7 +79,7 @@ def compare_one_thread(env_id: str, n_steps: int, rounds: int) -> None:
         "training, default preset": lambda: model.learn(n_steps, log_interval=None, reset_num_timesteps=False),
         "training, paper preset, plain code": lambda: plain.learn(n_steps, log_interval=None, reset_num_timesteps=False),
     }
-    print_table("one thread", time_in_turns(parts, n_steps, rounds))
+    print_table("one thread", median_seconds(parts, rounds), n_steps)
 
 
 def compare_cores(env_id: str, n_envs: int, n_steps: int, rounds: int) -> None:
@@ -114,7 +101,7 @@ def compare_cores(env_id: str, n_envs: int, n_steps: int, rounds: int) -> None:
         f"{n_envs} processes, 1 core": pinned,
         f"{n_envs} processes, {len(cores)} cores": lambda: run_policies(all_cores, n_steps),
     }
-    print_table("episodes, SubprocVecEnv", time_in_turns(parts, n_steps, rounds))
+    print_table("episodes, SubprocVecEnv", median_seconds(parts, rounds), n_steps)
     for model in (one_core, all_cores):
         assert model.env is not None
         model.env.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -58,6 +60,17 @@ class PlainGoGePo(GoGePo):
         return loss.detach()
 
 
+def median_seconds(parts: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median time of each part; they take turns, and the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(rounds + 1):
+        for name, part in parts.items():
+            start = time.perf_counter()
+            part()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values[1:])) for name, values in seconds.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -70,13 +83,7 @@ def main() -> None:
         optimizer = getattr(plain.policy, name)
         optimizer.param_groups[0].update(fused=False, foreach=False)
     models = {"plain, PAPER": plain, "sb3_gogepo, PAPER": make_model(presets.PAPER), "sb3_gogepo, default": make_model({})}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(options.rounds + 1):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.train(1)
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: float(np.median(values[1:])) for name, values in seconds.items()}  # the first one warms up
+    medians = median_seconds({name: partial(model.train, 1) for name, model in models.items()}, options.rounds)
     print(f"{'one training round':22} {'ms':>8} {'plain / this':>13}")
     for name, median in medians.items():
         print(f"{name:22} {1000 * median:8.1f} {medians['plain, PAPER'] / median:13.1f}")

@@ -1,6 +1,5 @@
 """What tests of several algorithms use."""
 
-import io
 import json
 
 import numpy as np
@@ -60,13 +59,6 @@ def assert_same_result(one, two):
 
 def optimizers_of(model):
     return [getattr(model.policy, name) for name in model.policy.optimizer_names]
-
-
-def torch_bytes(value, **kwargs):
-    """What torch.save writes."""
-    file = io.BytesIO()
-    th.save(value, file, **kwargs)
-    return file.getvalue()
 
 
 def rewrite_data(path, change):

@@ -181,7 +181,6 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
         check_acts(self.policy, name)
-        self.policy.forget_acting_weights()
 
     @classmethod
     def _check_policy(cls, settings: dict[str, Any], state_dicts: dict[str, Any], name: str) -> None:

@@ -38,6 +38,9 @@ class PicklefreePolicy(BasePolicy):
             kwargs.setdefault("fused", True)  # one kernel for all parameters
         return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
 
+    def forget_acting_weights(self) -> None:
+        """To be called when what ``predict`` depends on changed: what it keeps between calls, if anything, is made anew."""
+
     def save(self, path: archive.PathOrFile) -> None:
         """Write the policy to ``path``, atomically."""
         arguments = archive.encode_settings(self._get_constructor_parameters())
@@ -62,8 +65,9 @@ class PicklefreePolicy(BasePolicy):
             policy.load_state_dict(content["state_dict"])
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"{name} does not hold a {cls.__name__}: {error}") from error
+        policy.to(get_device(device))
         check_acts(policy, name)
-        return policy.to(get_device(device))
+        return policy
 
 
 class GeneratedPolicy(PicklefreePolicy):
@@ -169,23 +173,15 @@ class GeneratorPolicy(PicklefreePolicy):
         self.activation: nn.Module = activation_fn()
         self.action_map = ActionMap(action_space)
         self.layout = WeightLayout((observation_space.shape[0], *net_arch, self.action_map.n_outputs))
-        self.generator_kwargs = dict(
+        generator_kwargs: dict[str, Any] = dict(
             tile_size=tile_size,
-            generator_net_arch=list(generator_net_arch),
             embedding_dim=embedding_dim,
             output_scale=output_scale,
             average_tile_biases=average_tile_biases,
             weight_bound=weight_bound,
         )
-        self.generator = Generator(
-            self.layout,
-            tile_size=tile_size,
-            hidden_sizes=generator_net_arch,
-            embedding_dim=embedding_dim,
-            output_scale=output_scale,
-            average_tile_biases=average_tile_biases,
-            weight_bound=weight_bound,
-        )
+        self.generator = Generator(self.layout, hidden_sizes=generator_net_arch, **generator_kwargs)
+        self.generator_kwargs = dict(generator_net_arch=list(generator_net_arch), **generator_kwargs)
         self.normalizer = ObservationNormalizer(observation_space.shape[0])
         self.command_scaler = ReturnScaler()
         self._command: th.Tensor
@@ -237,6 +233,10 @@ class GeneratorPolicy(PicklefreePolicy):
     def forget_acting_weights(self) -> None:
         """To be called when the generator, the scaling or the command changed: ``predict`` generates anew."""
         self._acting_layers = None
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self.forget_acting_weights()  # what ``to`` calls: they would stay on the old device
+        return super()._apply(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As torch's; ``predict`` uses the new parameters at once."""

@@ -25,8 +25,7 @@ TENSOR_GLOBALS = {
     "torch._utils _rebuild_tensor_v2",
     *(f"torch {kind}Storage" for kind in NUMBER_TYPES),
 }
-ZIP_START = b"PK\x03\x04"
-EMPTY_ZIP_START = b"PK\x05\x06"  # no entries, only the directory's end
+ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second: no entries, only the directory's end
 GLOBAL_OPCODES = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 
 
@@ -42,9 +41,7 @@ def read_zip_entries(content: bytes, name: str) -> dict[str, bytes]:
     :param name: what to call the file in errors.
     """
     try:
-        if not content.startswith(
-            (ZIP_START, EMPTY_ZIP_START)
-        ):  # Python finds a zip behind other bytes, torch reads these bytes
+        if not content.startswith(ZIP_STARTS):  # Python finds a zip behind other bytes, torch reads these bytes
             raise zipfile.BadZipFile("it begins with something else")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()

@@ -148,9 +148,6 @@ class GPIMPolicy(PicklefreePolicy):
         parts = [f"{policy}.{part}.optimizer" for policy in ("skill_policy", "goal_policy") for part in ("actor", "critic")]
         return [*parts, "discriminator_optimizer"]
 
-    def forget_acting_weights(self) -> None:
-        """Nothing is kept from one ``predict`` to the next."""
-
     def forward(self, observations: dict[str, th.Tensor], deterministic: bool = True) -> th.Tensor:
         """The env's observations -> (n, n_actions) actions of the goal-conditioned policy, in [-1, 1]."""
         seen = {key: observations[key] for key in self.goal_policy.observation_space.spaces}  # type: ignore[attr-defined]

@@ -140,9 +140,6 @@ class UDRLPolicy(PicklefreePolicy):
         check_number("horizon", value, minimum=1)
         self._horizon.fill_(value)
 
-    def forget_acting_weights(self) -> None:
-        """Nothing is kept between predictions but the command state, which the caller holds."""
-
     def distribution(self, observations: th.Tensor, returns: th.Tensor, horizons: th.Tensor) -> BehaviorOutputs:
         """(n, n_obs) raw observations, (n,) desired returns and horizons in their own units -> action distributions."""
         commands = th.stack([self.return_scaler(returns), self.horizon_scaler(horizons)], dim=1)

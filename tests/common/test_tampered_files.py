@@ -8,10 +8,10 @@ import pytest
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from benchmarks.hostile_files import read_entries, write_entries
+from benchmarks.hostile_files import read_entries, torch_bytes, write_entries
 from sb3_gogepo import InvalidFileError
 from sb3_gogepo.common import archive, untrusted
-from tests.helpers import rewrite_data, torch_bytes
+from tests.helpers import rewrite_data
 from tests.toy_envs import Seeded
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch as th
 
-from benchmarks.hostile_files import Canary, read_entries, write_entries
+from benchmarks.hostile_files import Canary, read_entries, torch_bytes, write_entries
 from benchmarks.reliability_hostile import is_harmless, measure_hostile
 from sb3_gogepo import InvalidFileError
 from sb3_gogepo.common import archive, untrusted
-from tests.helpers import rewrite_data, torch_bytes
+from tests.helpers import rewrite_data
 
 
 def test_the_canary_works(tmp_path):

@@ -21,3 +21,11 @@ def test_a_model_trained_on_the_gpu_goes_on_on_the_cpu_and_back(make_model, tmp_
         np.testing.assert_allclose(loaded.predict(OBSERVATIONS)[0], model.predict(OBSERVATIONS)[0], rtol=1e-3, atol=1e-4)
         model = loaded.learn(30, reset_num_timesteps=False)
     assert model.generate_policy(1.0).predict(OBSERVATIONS)[0].shape == (2, 1)
+
+
+def test_a_policy_that_has_acted_acts_on_another_device(make_model, tmp_path):
+    policy = make_model(device="cpu").policy
+    actions = policy.predict(OBSERVATIONS)[0]
+    policy.save(tmp_path / "policy")
+    for moved in (policy.to("cuda"), type(policy).load(tmp_path / "policy", device="cuda")):
+        np.testing.assert_allclose(moved.predict(OBSERVATIONS)[0], actions, rtol=1e-3, atol=1e-4)

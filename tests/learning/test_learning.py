@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
     ("algorithm", "env_id", "total_timesteps", "threshold"),
     [
         (GoGePo, "MountainCarContinuous-v0", 30_000, 90),
-        (GoGePo, "InvertedPendulum-v2", 100_000, 850),  # unsteady: seed 1 ended at 926
+        (GoGePo, "InvertedPendulum-v2", 100_000, 950),
         (UDRLPG, "MountainCarContinuous-v0", 15_000, 90),
         (UDRLPG, "InvertedPendulum-v2", 100_000, 950),
         (UDRL, "CartPole-v1", 200_000, 450),
