@@ -163,12 +163,12 @@ def measure_disk(algorithm: str, n: int, seed: int) -> dict[str, Any]:
     }
     outcomes, skipped = {}, []
     for label, (obstacle, needs_tmpfs) in obstacles.items():
-        model = make_model(algorithm)
-        for name, way in saves_of(model).items():
+        for name in saves_of(make_model(algorithm)):
+            model = make_model(algorithm)  # whose buffer holds no mark yet
             with scratch_folder(needs_tmpfs) as folder:
                 if folder is None:
                     skipped.append(label)
                 else:
-                    outcomes[f"{name}, {label}"] = try_save(model, way, folder, obstacle)
+                    outcomes[f"{name}, {label}"] = try_save(model, saves_of(model)[name], folder, obstacle)
     n_survived = sum(survived(outcome) for outcome in outcomes.values())
     return {"survived": n_survived, "n": len(outcomes), "outcomes": outcomes, "skipped": sorted(set(skipped))}

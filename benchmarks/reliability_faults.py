@@ -266,17 +266,14 @@ def train_once(trainer: str, fault: str, seed: int) -> str:
         child.join()
 
 
-def measure_faults(n_trials: int) -> dict[str, Any]:
+def measure_faults(trainer: str, n_trials: int) -> dict[str, Any]:
     """How many trainings, of envs that fail in each way, finish with finite parameters."""
     results: dict[str, Any] = {}
-    for trainer in TRAINERS:
-        for fault in FAULTS:
-            ends = [train_once(trainer, fault, seed) for seed in range(n_trials)]
-            others = sorted({end for end in ends if end != "finished"})
-            results.setdefault(trainer, {})[fault] = dict(
-                n_trials=n_trials, n_finished=ends.count("finished"), otherwise=others
-            )
-            print(trainer, fault, results[trainer][fault], flush=True)
+    for fault in FAULTS:
+        ends = [train_once(trainer, fault, seed) for seed in range(n_trials)]
+        others = sorted({end for end in ends if end != "finished"})
+        results[fault] = dict(n_trials=n_trials, n_finished=ends.count("finished"), otherwise=others)
+        print(trainer, fault, results[fault], flush=True)
     return results
 
 
@@ -298,8 +295,9 @@ def main() -> None:
         sb3_gogepo=__version__, ray=ray.__version__, torch=th.__version__, python=platform.python_version()
     )
     if "faults" in arguments.only:  # first: it forks, which a process that is connected to Ray should not
-        results["faults"] = measure_faults(count(5))
-        write(results, path)
+        for trainer in TRAINERS:
+            results.setdefault("faults", {})[trainer] = measure_faults(trainer, count(5))
+            write(results, path)
     if "orphans" in arguments.only:
         results.setdefault("orphans", {}).update(measure_orphans(count(10), backends))
         write(results, path)
