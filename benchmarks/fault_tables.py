@@ -31,6 +31,17 @@ def orphans_table() -> str:
     return _table(["Backend", "No process left after 10 s"], rows)
 
 
+def faults_table() -> str:
+    """Trainings in envs that fail in each way: how many finish with finite parameters, and how the others end."""
+    results = json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))["faults"]
+    rows = [[trainer, *(_ends(one) for one in faults.values())] for trainer, faults in results.items()]
+    return _table(["Finished", *next(iter(results.values()))], rows)
+
+
+def _ends(result: dict[str, Any]) -> str:
+    return ": ".join([f"{result['n_finished']} of {result['n_trials']}", *result["otherwise"]])
+
+
 def throughput_table() -> str:
     """Episodes a second by backend, number of workers and length of the episode."""
     rows = json.loads((RESULTS / "rollout_backends.json").read_text(encoding="utf-8"))["rows"]
@@ -43,4 +54,4 @@ def throughput_table() -> str:
 
 
 if __name__ == "__main__":
-    print(kills_table(), orphans_table(), throughput_table(), sep="\n")
+    print(kills_table(), orphans_table(), faults_table(), throughput_table(), sep="\n")

@@ -10,7 +10,8 @@ Differences from the reference code, in the default preset (``presets.UDRLPG_PAP
 - * A newcomer to a full bucket replaces the oldest policy there. The reference code turns it away.
 - * The observation statistics are those of the warm-up. A policy stored before they change acts differently afterwards.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)`` and falls during the training.
-- * Smaller policies and hypernetworks, a larger learning rate, and gradient steps that follow the number of env steps.
+- * Smaller policies and hypernetworks, a larger learning rate that falls to 0, and gradient steps that follow the number of
+  env steps.
 - Warm-up policies differ: each gets noise of its own. In the reference code all of them are the same policy.
 - ``bucket_size`` is the number of policies a bucket holds. The reference code holds one more than its setting.
 - All env steps are counted. The reference code makes one more, uncounted episode without noise an iteration.
@@ -27,7 +28,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.utils import LinearSchedule, update_learning_rate
 
 from sb3_gogepo.common.bucket_buffer import BucketBuffer
 from sb3_gogepo.common.checks import check_choice, check_number
@@ -35,6 +36,9 @@ from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.common.losses import regression_loss
 from sb3_gogepo.udrlpg.policies import UDRLPGPolicy
+
+#: Falls to 0: with a constant rate a good policy of Swimmer gets lost again (docs/udrlpg.md, "Results").
+DEFAULT_LEARNING_RATE = LinearSchedule(start=1e-3, end=0.0, end_fraction=1.0)
 
 
 class UDRLPG(GeneratorAlgorithm):
@@ -64,7 +68,7 @@ class UDRLPG(GeneratorAlgorithm):
         self,
         policy: str | type[UDRLPGPolicy] | GymEnv = "MlpPolicy",
         env: GymEnv | str | Callable[[], gym.Env] | None = None,
-        learning_rate: float | Schedule = 1e-3,
+        learning_rate: float | Schedule = DEFAULT_LEARNING_RATE,
         buffer_size: int = 10_000,
         batch_size: int = 16,
         n_buckets: int = 800,

@@ -4,13 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fault_tables import kills_table, orphans_table, throughput_table
+from benchmarks.fault_tables import faults_table, kills_table, orphans_table, throughput_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("page", "table"), [("faulty_envs.md", kills_table), ("faulty_envs.md", orphans_table), ("ray.md", throughput_table)]
+    ("page", "table"),
+    [
+        ("faulty_envs.md", kills_table),
+        ("faulty_envs.md", orphans_table),
+        ("faulty_envs.md", faults_table),
+        ("ray.md", throughput_table),
+    ],
 )
 def test_tables_are_those_of_the_results(page, table):
     assert table().count("\n") > 2
