@@ -46,6 +46,7 @@ def make_models(seed: int) -> list[GeneratorAlgorithm]:
         learning_rate=1e-3,
         evaluator_learning_rate=5e-3,
         recency=0.0,
+        imitation_coef=0.0,  # that, too, is regression
         evaluator_gradient_steps=20,
         generator_gradient_steps=20,
         **common,

@@ -131,7 +131,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self.return_range = return_range
 
     def next_commands(self, n_candidates: int) -> np.ndarray:
-        """(n_candidates,) commands to try next, in return units: a bit more than the best return so far, for all."""
+        """(n_candidates,) commands to try next, in return units: the best return so far plus the increment, for all."""
         if self.best_return is None:
             return np.full(n_candidates, self.first_command)
         increment = self.command_increment + self.command_increment_std * self._return_scale()

@@ -8,11 +8,11 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, so no
   return range is needed for each env. The paper divides commands by a given span and predicts raw returns.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
-  initialized network at any width, and each candidate draws its size from a range. The paper adds 0.1 to all weights.
-- * The next command lies one standard deviation of the returns above the best one. The paper: 20 return units.
+  initialized network at any width, and falls during the training. The paper adds 0.1 to all weights.
+- * The next command is the best return so far. The paper adds 20 return units.
 - * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
   weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
-- * Generated weights are bounded: commands above all returns seen would drive them up without end.
+- * Generated weights are bounded: the evaluator's gradient may drive them up without end.
 - * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
   steps that follow the number of env steps rather than episodes.
 - One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.
@@ -41,7 +41,7 @@ from sb3_gogepo.common.policy_buffer import PolicyBuffer
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/gogepo.md, "Tried").
-DEFAULT_LEARNING_RATE = LinearSchedule(start=2e-4, end=0.0, end_fraction=1.0)
+DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
 
 
 class GoGePo(GeneratorAlgorithm):
@@ -81,16 +81,16 @@ class GoGePo(GeneratorAlgorithm):
         batch_size: int = 16,
         recency: float = 1.1,
         elite_fraction: float = 0.5,
-        imitation_coef: float = 1.0,
+        imitation_coef: float = 3.0,
         train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 4,
         generator_gradient_steps: int = 10,
-        weight_noise_std: float | tuple[float, float] = (0.3, 2.0),
-        final_weight_noise_std: float | None = None,
+        weight_noise_std: float | tuple[float, float] = 1.5,
+        final_weight_noise_std: float | None = 0.2,
         weight_noise_scaling: str = "fan_in",
         first_command: float = 0.0,
         command_increment: float = 0.0,
-        command_increment_std: float = 1.0,
+        command_increment_std: float = 0.0,
         return_range: tuple[float, float] | None = None,
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,

@@ -175,7 +175,7 @@ class UDRLPG(GeneratorAlgorithm):
         return self.normalize_observations and (self.is_warming_up or not self.freeze_statistics)
 
     def next_commands(self, n_candidates: int) -> np.ndarray:
-        """(n_candidates,) commands to try next: ``first_command`` at first, then (a bit more than) the best return."""
+        """(n_candidates,) commands to try next: ``first_command`` at first, then the best return plus the increment."""
         if self.is_warming_up:
             return np.full(n_candidates, self.first_command)
         return super().next_commands(n_candidates)

@@ -21,6 +21,7 @@ def make_model(seed):
         evaluator_learning_rate=5e-3,
         batch_size=32,
         recency=0.0,
+        imitation_coef=0.0,  # that, too, is regression
         train_freq=(10, "episode"),
         evaluator_gradient_steps=20,
         generator_gradient_steps=20,
