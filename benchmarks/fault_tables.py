@@ -25,10 +25,13 @@ def kills_table() -> str:
 
 
 def orphans_table() -> str:
-    """Drivers killed by SIGKILL: after how many of them no process below them was alive."""
+    """Drivers killed by SIGKILL: after how many of them no worker, and no process at all, was left below them."""
     results = json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))
-    rows = [[name, f"{one['n_without_orphans']} of {one['n_trials']}"] for name, one in results.get("orphans", {}).items()]
-    return _table(["Backend", "No process left after 10 s"], rows)
+    rows = [
+        [name, *(f"{one[key]} of {one['n_trials']}" for key in ("n_without_workers", "n_without_orphans"))]
+        for name, one in results.get("orphans", {}).items()
+    ]
+    return _table(["Backend", "No worker left after 10 s", "No process left after 100 s"], rows)
 
 
 def faults_table() -> str:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import ipaddress
 import os
+import subprocess
 import sys
 import time
 import warnings
@@ -190,3 +191,17 @@ def test_ray_listens_on_this_machine_only(local_ray):
     assert {ipaddress.ip_address(one.removeprefix("::ffff:")) for one in listening} == {ipaddress.ip_address("127.0.0.1")}
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_ray_turns_a_wrong_token_away(local_ray):
+    address = local_ray.get_runtime_context().gcs_address
+    ask = f"from ray._raylet import GcsClient; print(GcsClient(address='{address}').internal_kv_keys(b'', None, timeout=10))"
+
+    def output(token):
+        environment = {**os.environ, "RAY_AUTH_TOKEN": token}
+        command = [sys.executable, "-c", ask]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return ended.stdout + ended.stderr
+
+    assert "AuthenticationError" not in output(os.environ["RAY_AUTH_TOKEN"])
+    assert "AuthenticationError" in output("0" * 64)
