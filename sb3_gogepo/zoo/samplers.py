@@ -19,11 +19,11 @@ def sample_gogepo_params(trial: Any, n_actions: int, n_envs: int, additional_arg
     trial.suggest_int("generator_gradient_steps", 2, 20)
     trial.suggest_int("batch_size_pow", 3, 7)  # 8 ... 128 policies
     trial.suggest_float("recency", 0.0, 2.0)
-    trial.suggest_float("lowest_noise_std", 0.05, 1.0, log=True)
-    trial.suggest_float("highest_noise_std", 1.1, 4.0, log=True)
+    trial.suggest_float("weight_noise_std", 0.5, 4.0, log=True)
+    trial.suggest_float("final_weight_noise_std", 0.05, 0.5, log=True)
     trial.suggest_float("elite_fraction", 0.0, 1.0)
     trial.suggest_float("imitation_coef", 0.01, 10.0, log=True)
-    trial.suggest_float("command_increment_std", 0.0, 3.0)
+    trial.suggest_float("command_increment_std", 0.0, 1.0)
     trial.suggest_categorical("n_probing_states", [20, 50, 100, 200])
     hyperparams = convert_gogepo_params(trial.params)
     trial.set_user_attr("batch_size", hyperparams["batch_size"])
@@ -34,7 +34,6 @@ def convert_gogepo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Turn a trial's stored parameters into constructor arguments of GoGePo."""
     hyperparams = dict(sampled_params)
     hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
-    hyperparams["weight_noise_std"] = (hyperparams.pop("lowest_noise_std"), hyperparams.pop("highest_noise_std"))
     hyperparams["policy_kwargs"] = {"n_probing_states": hyperparams.pop("n_probing_states")}
     return hyperparams
 
