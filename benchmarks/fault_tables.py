@@ -14,29 +14,37 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
+def _read(measurement: str) -> dict[str, Any]:
+    return json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))[measurement]
+
+
+def equality_table() -> str:
+    """Trainings on several envs or workers: how many end bit-equal to the one in one process."""
+    rows = [[name, f"{sum(equal.values())} of {len(equal)}"] for name, equal in _read("equal").items()]
+    return _table(["Algorithm", "Equal results"], rows)
+
+
 def kills_table() -> str:
     """Iterations whose workers were killed: how many brought what they bring undisturbed."""
-    results = json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))
     rows = [
         [name, f"{one['n_equal']} of {one['n_trials']}", one["n_processes_killed"], one["n_discarded_episodes"]]
-        for name, one in results.get("kills", {}).items()
+        for name, one in _read("kills").items()
     ]
     return _table(["In each iteration", "Equal results", "Processes killed", "Episodes lost"], rows)
 
 
 def orphans_table() -> str:
     """Drivers killed by SIGKILL: after how many of them no worker, and no process at all, was left below them."""
-    results = json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))
     rows = [
         [name, *(f"{one[key]} of {one['n_trials']}" for key in ("n_without_workers", "n_without_orphans"))]
-        for name, one in results.get("orphans", {}).items()
+        for name, one in _read("orphans").items()
     ]
     return _table(["Backend", "No worker left after 10 s", "No process left after 100 s"], rows)
 
 
 def faults_table() -> str:
     """Trainings in envs that fail in each way: how many finish with finite parameters, and how the others end."""
-    results = json.loads((RESULTS / "reliability" / "faults.json").read_text(encoding="utf-8"))["faults"]
+    results = _read("faults")
     rows = [[trainer, *(_ends(one) for one in faults.values())] for trainer, faults in results.items()]
     return _table(["Finished", *next(iter(results.values()))], rows)
 
@@ -57,4 +65,4 @@ def throughput_table() -> str:
 
 
 if __name__ == "__main__":
-    print(kills_table(), orphans_table(), faults_table(), throughput_table(), sep="\n")
+    print(equality_table(), kills_table(), orphans_table(), faults_table(), throughput_table(), sep="\n")

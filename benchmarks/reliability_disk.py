@@ -162,8 +162,9 @@ def measure_disk(algorithm: str, n: int, seed: int) -> dict[str, Any]:
         "read-only folder": (read_only, False),
     }
     outcomes, skipped = {}, []
+    names = list(saves_of(make_model(algorithm)))
     for label, (obstacle, needs_tmpfs) in obstacles.items():
-        for name in saves_of(make_model(algorithm)):
+        for name in names:
             model = make_model(algorithm)  # whose buffer holds no mark yet
             with scratch_folder(needs_tmpfs) as folder:
                 if folder is None:

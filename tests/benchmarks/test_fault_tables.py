@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fault_tables import faults_table, kills_table, orphans_table, throughput_table
+from benchmarks.fault_tables import equality_table, faults_table, kills_table, orphans_table, throughput_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -12,6 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize(
     ("page", "table"),
     [
+        ("faulty_envs.md", equality_table),
         ("faulty_envs.md", kills_table),
         ("faulty_envs.md", orphans_table),
         ("faulty_envs.md", faults_table),
