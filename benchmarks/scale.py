@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 
+from benchmarks.update_speed import median_seconds
 from sb3_gogepo import GoGePo
 from sb3_gogepo.common.policy_weights import BatchedActor
 
@@ -64,12 +64,7 @@ def make_model(n_policies: int, n_obs: int, net_arch: list[int], batch_size: int
 
 def median_ms(function: Callable[[], Any], repeats: int) -> float:
     """Median time of a call, in ms; the first call warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        function()
-        times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times[1:]))
+    return 1000 * median_seconds({"": function}, repeats)[""]
 
 
 def measure(row: dict[str, Any], episodes: int, repeats: int) -> dict[str, float]:
