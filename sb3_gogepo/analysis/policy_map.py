@@ -41,11 +41,12 @@ class PolicyMap(NamedTuple):
     probing: str
 
 
-def probing_actions(model: Any, policy_weights: th.Tensor) -> tuple[np.ndarray, str]:
+def probing_actions(model: Any, policy_weights: th.Tensor, stored: bool = False) -> tuple[np.ndarray, str]:
     """(n_policies, n_weights) -> (n_policies, n_probing_states * n_actions) probing actions, and which states they are of.
 
     :param model: an algorithm that generates policies. Without learned probing states, 50 states are drawn from N(0, 1),
         where normalized observations lie, always the same ones.
+    :param stored: are the policies out of the replay buffer, or generated?
     """
     policy = model.policy
     evaluator = getattr(policy, "evaluator", None)
@@ -59,8 +60,9 @@ def probing_actions(model: Any, policy_weights: th.Tensor) -> tuple[np.ndarray, 
         def fingerprint(layers: Sequence[Layer]) -> th.Tensor:
             return policy.action_map.squash(forward_policies(layers, states, policy.activation)).flatten(1)
 
+    to_layers = model.stored_layers if stored else policy.layout.split
     with th.no_grad():
-        chunks = [fingerprint(policy.layout.split(chunk.to(policy.device))).cpu() for chunk in th.split(policy_weights, CHUNK)]
+        chunks = [fingerprint(to_layers(chunk.to(policy.device))).cpu() for chunk in th.split(policy_weights, CHUNK)]
     return th.cat(chunks).double().numpy(), probing
 
 
@@ -76,7 +78,7 @@ def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2
     if len(weights) < 3:
         raise ValueError(f"the replay buffer must hold at least 3 policies, got {len(weights)}: load it with the model")
     chosen = np.unique(np.linspace(0, len(weights) - 1, min(max_policies, len(weights))).astype(int))
-    actions, probing = probing_actions(model, weights[th.from_numpy(chosen)])
+    actions, probing = probing_actions(model, weights[th.from_numpy(chosen)], stored=True)
     mean = actions.mean(axis=0)
     _, singular, directions = np.linalg.svd(actions - mean, full_matrices=False)
     directions = directions[:2] * np.sign(directions[:2].sum(axis=1, keepdims=True))  # the same signs on each machine

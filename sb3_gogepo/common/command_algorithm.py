@@ -244,6 +244,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         :raises NonFiniteError: for such numbers, with ``on_non_finite="raise"``.
         :raises EnvFailedError: after 20 discarded episodes in a row.
         """
+        stored = []
         for i, episode in enumerate(episodes):
             episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
             discard = episode.discarded or self.check_candidate(candidates, i) or find_too_large(episode, episode_return)
@@ -252,17 +253,23 @@ class CommandAlgorithm(EpisodicAlgorithm):
                 continue
             self._discarded_in_a_row = 0
             self.store_episode(candidates, i, episode, episode_return)
-            if self._updates_statistics and episode.moments is not None:
-                self.policy.normalizer.merge(episode.moments)
-            elif self._updates_statistics and episode.observations is not None:
-                self.policy.normalizer.update(episode.observations)
+            stored.append(episode)
             self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
             self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
+        if self._updates_statistics:  # only now: all candidates acted with the same
+            for episode in stored:
+                self._update_statistics(episode)
         self._candidate_num += len(episodes)
         self._episode_num += len(episodes)
         self._log_candidates(candidates)
         if self.best_return is not None:
             self.logger.record("train/best_return", self.best_return)
+
+    def _update_statistics(self, episode: Episode) -> None:
+        if episode.moments is not None:
+            self.policy.normalizer.merge(episode.moments)
+        elif episode.observations is not None:
+            self.policy.normalizer.update(episode.observations)
 
     def _log_candidates(self, candidates: Any) -> None:
         self.logger.record("train/command", float(candidates.commands[-1]))

@@ -22,6 +22,7 @@ from sb3_gogepo.common.checks import check_choice, check_number, check_range
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.faults import Discard
 from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy
+from sb3_gogepo.common.policy_weights import Layer
 from sb3_gogepo.common.rollout import Actors, Episode, PolicyActors, run_episodes
 
 
@@ -51,6 +52,9 @@ class GeneratorAlgorithm(CommandAlgorithm):
     :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
     :param command_increment_std: ... plus that many units of the scaled returns (standard deviations of the buffer's).
     :param return_range: (lowest, highest) return, to scale by instead of by the returns in the buffer (None).
+    :param fold_normalization: store policies with the observation normalization folded into their first layer, so that
+        they act as they did when its statistics have changed. Otherwise what a policy stored long ago does changes with
+        them, while its stored return stays.
     :raises ValueError: naming the argument, for any value outside its range.
     """
 
@@ -71,6 +75,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         command_increment: float,
         command_increment_std: float,
         return_range: tuple[float, float] | None,
+        fold_normalization: bool,
         n_candidates: int | None,
         alive_bonus_offset: float,
         normalize_observations: bool,
@@ -129,6 +134,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self.command_increment = command_increment
         self.command_increment_std = command_increment_std
         self.return_range = return_range
+        self.fold_normalization = fold_normalization
 
     def next_commands(self, n_candidates: int) -> np.ndarray:
         """(n_candidates,) commands to try next, in return units: the best return so far plus the increment, for all."""
@@ -188,7 +194,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def check_candidate(self, candidates: Candidates, index: int) -> Discard | None:
         """Weights that are not finite must not get into the buffer."""
-        n_bad = int((~th.isfinite(candidates.policy_weights[index])).sum())
+        n_bad = int((~th.isfinite(self._to_store(candidates, index))).sum())
         if not n_bad:
             return None
         reason = f"{n_bad} of {candidates.policy_weights.shape[1]} generated weights are not finite"
@@ -196,7 +202,20 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer."""
-        self.replay_buffer.add(candidates.policy_weights[index], candidates.commands[index], episode_return)
+        self.replay_buffer.add(self._to_store(candidates, index), candidates.commands[index], episode_return)
+
+    def _to_store(self, candidates: Candidates, index: int) -> th.Tensor:
+        """(n_weights,) what the buffer keeps of a candidate."""
+        policy_weights = candidates.policy_weights[index : index + 1]
+        if self.fold_normalization:
+            first, *others = self.policy.layout.split(policy_weights)
+            policy_weights = self.policy.layout.join([self.policy.normalizer.fold(first), *others])
+        return policy_weights[0]
+
+    def stored_layers(self, policy_weights: th.Tensor) -> list[Layer]:
+        """(n_policies, n_weights) from the buffer -> layers of these policies, for observations as normalized now."""
+        first, *others = self.policy.layout.split(policy_weights)
+        return [self.policy.normalizer.unfold(first) if self.fold_normalization else first, *others]
 
     def _log_candidates(self, candidates: Candidates) -> None:
         super()._log_candidates(candidates)

@@ -10,6 +10,11 @@ import torch as th
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import nn
 
+from sb3_gogepo.common.policy_weights import Layer
+
+#: below it, an observation's standard deviation counts as 1 when a policy is folded: what never changed has no unit
+SMALLEST_STD = 1e-5
+
 
 class Moments(NamedTuple):
     """mean and (biased) variance, (n_obs,) each, of n observations: what running statistics need of an episode."""
@@ -64,6 +69,22 @@ class ObservationNormalizer(nn.Module):
         """The present normalization as a NumPy function; later updates do not change it."""
         mean, std = self.mean.cpu().numpy().copy(), np.sqrt(self.var.cpu().numpy()) + 1e-8
         return lambda observations: ((observations - mean) / std).astype(np.float32)
+
+    def fold(self, first: Layer) -> Layer:
+        """First layers of policies for normalized observations -> those that do the same with raw ones."""
+        mean, std = self._mean_and_std(first.weight.device)
+        weight = first.weight.double() / std
+        return Layer(weight=weight.float(), bias=(first.bias.double() - weight @ mean).float())
+
+    def unfold(self, first: Layer) -> Layer:
+        """The inverse of :meth:`fold`, with the statistics as they are now."""
+        mean, std = self._mean_and_std(first.weight.device)
+        weight = first.weight.double()
+        return Layer(weight=(weight * std).float(), bias=(first.bias.double() + weight @ mean).float())
+
+    def _mean_and_std(self, device: th.device) -> tuple[th.Tensor, th.Tensor]:
+        std = self.var.sqrt()
+        return self.mean.to(device), std.where(std > SMALLEST_STD, 1.0).to(device)
 
 
 class ReturnScaler(nn.Module):

@@ -17,6 +17,7 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
   steps that follow the number of env steps rather than episodes.
 - One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.
 - A Box's bounds may differ between dimensions, and actions may be Discrete (argmax; probing actions are the logits).
+- * Stored policies go on acting as they did when the observation statistics change (``fold_normalization``).
 - Observation statistics change between iterations only, not inside an episode, and their variance is unbiased by the
   aliasing slip of the reference code.
 - Noise and env resets are seeded; the reference code seeds neither envs nor buffer sampling.
@@ -92,6 +93,7 @@ class GoGePo(GeneratorAlgorithm):
         command_increment: float = 0.0,
         command_increment_std: float = 0.0,
         return_range: tuple[float, float] | None = None,
+        fold_normalization: bool = True,
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool = True,
@@ -127,6 +129,7 @@ class GoGePo(GeneratorAlgorithm):
             command_increment=command_increment,
             command_increment_std=command_increment_std,
             return_range=return_range,
+            fold_normalization=fold_normalization,
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
@@ -182,7 +185,7 @@ class GoGePo(GeneratorAlgorithm):
     def train_evaluator(self) -> th.Tensor:
         """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
-        layers = self.policy.layout.split(samples.policy_weights)
+        layers = self.stored_layers(samples.policy_weights)
         returns = self.policy.return_scaler(samples.returns)
         loss = evaluator_loss(self.policy.evaluator, layers, returns, samples.counts)
         return step_if_finite(self.policy.evaluator_optimizer, loss)
@@ -198,7 +201,7 @@ class GoGePo(GeneratorAlgorithm):
         commands = self.policy.return_scaler(samples.returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
         if self.imitation_coef:
-            elites = self.policy.layout.split(samples.policy_weights)
+            elites = self.stored_layers(samples.policy_weights)
             imitation = regression_loss(layers, elites, samples.elite_counts, fan_in_scaling=True)
             loss = loss + self.imitation_coef * imitation
         loss = step_if_finite(self.policy.generator_optimizer, loss)

@@ -86,6 +86,7 @@ class UDRLPG(GeneratorAlgorithm):
         command_increment: float = 0.0,
         command_increment_std: float = 0.0,
         return_range: tuple[float, float] | None = None,
+        fold_normalization: bool = True,
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool = True,
@@ -121,6 +122,7 @@ class UDRLPG(GeneratorAlgorithm):
             command_increment=command_increment,
             command_increment_std=command_increment_std,
             return_range=return_range,
+            fold_normalization=fold_normalization,
             n_candidates=n_candidates,
             alive_bonus_offset=alive_bonus_offset,
             normalize_observations=normalize_observations,
@@ -198,6 +200,6 @@ class UDRLPG(GeneratorAlgorithm):
         """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(self.batch_size)
         loss = regression_loss(
-            self.policy.generate_layers(samples.returns), self.policy.layout.split(samples.policy_weights), samples.counts
+            self.policy.generate_layers(samples.returns), self.stored_layers(samples.policy_weights), samples.counts
         )
         return step_if_finite(self.policy.generator_optimizer, loss)

@@ -12,6 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import UDRLPG, GeneratedPolicy, GoGePo
+from sb3_gogepo.common.policy_weights import forward_policies
 from tests.helpers import OBSERVATIONS, record_logs
 from tests.toy_envs import ConstantObs, Spaces
 
@@ -36,14 +37,33 @@ def test_any_policy_shape_learns(net_arch, average_tile_biases, make_model, tiny
     assert model.predict(OBSERVATIONS)[0].shape == (3, 1)
 
 
-def test_buffer_holds_what_the_candidates_did(make_model, tiny):
+@pytest.mark.parametrize(("normalize_observations", "fold_normalization"), [(False, False), (False, True), (True, True)])
+def test_buffer_holds_what_the_candidates_did(normalize_observations, fold_normalization, make_model, tiny):
     """Return and noisy policy belong together: acting again with the stored weights earns the stored return."""
     model = make_model(
-        ConstantObs(), normalize_observations=False, policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[])
+        ConstantObs(),
+        normalize_observations=normalize_observations,
+        fold_normalization=fold_normalization,
+        policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[]),
     ).learn(15)
     buffer = model.replay_buffer
     for weights, episode_return in zip(buffer.policy_weights[: len(buffer)], buffer.stored_returns, strict=True):
         assert episode_return == pytest.approx(3 * np.tanh(float(weights.sum())), abs=1e-5)
+
+
+@pytest.mark.parametrize("fold_normalization", [False, True])
+def test_stored_policies_go_on_acting_as_they_did(fold_normalization, make_model):
+    model = make_model(Spaces(spaces.Box(-5, 5, (3,)), spaces.Box(-1, 1, (1,))), fold_normalization=fold_normalization).learn(15)
+    states = np.random.default_rng(0).normal(size=(10, 3))
+
+    def actions():
+        layers = model.stored_layers(model.replay_buffer.state_dict()["policy_weights"])
+        return forward_policies(layers, model.policy.normalizer(th.from_numpy(states)), model.policy.activation)
+
+    before = actions()
+    model.policy.normalizer.update(states * 3 + 1)
+    change = (actions() - before).abs().max().item()
+    assert change < 1e-4 if fold_normalization else change > 1e-2
 
 
 def test_noise_follows_the_fan_in(make_model, tiny):

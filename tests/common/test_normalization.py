@@ -3,6 +3,7 @@ import pytest
 import torch as th
 
 from sb3_gogepo.common.normalization import ObservationNormalizer, ReturnScaler
+from sb3_gogepo.common.policy_weights import Layer
 
 
 def test_normalizer_is_the_identity_at_first():
@@ -54,6 +55,31 @@ def test_statistics_are_saved_with_the_module():
     copy.load_state_dict(normalizer.state_dict())
     observations = np.ones((1, 2))
     assert np.array_equal(copy.frozen()(observations), normalizer.frozen()(observations))
+
+
+def test_a_folded_layer_does_the_same_with_raw_observations():
+    normalizer = ObservationNormalizer(3)
+    observations = np.random.default_rng(0).normal([0.0, 5.0, -100.0], [1.0, 0.01, 30.0], size=(50, 3))
+    normalizer.update(observations)
+    first = Layer(weight=th.randn(2, 4, 3), bias=th.randn(2, 4))
+    folded = normalizer.fold(first)
+    expected = normalizer(th.from_numpy(observations)) @ first.weight.transpose(1, 2) + first.bias[:, None]
+    raw = th.from_numpy(observations).float()
+    th.testing.assert_close(raw @ folded.weight.transpose(1, 2) + folded.bias[:, None], expected, rtol=1e-3, atol=1e-3)
+    normalizer.update(observations * 3 + 1)
+    unfolded = normalizer.unfold(folded)
+    assert not th.allclose(unfolded.weight, first.weight)
+    normalized = normalizer(th.from_numpy(observations))
+    th.testing.assert_close(normalized @ unfolded.weight.transpose(1, 2) + unfolded.bias[:, None], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_observation_that_never_changed_is_folded_as_if_its_unit_were_1():
+    normalizer = ObservationNormalizer(2)
+    normalizer.update(np.stack([np.arange(10.0), np.full(10, 7.0)], axis=1))
+    folded = normalizer.fold(Layer(weight=th.ones(1, 1, 2), bias=th.zeros(1, 1)))
+    std = float(np.arange(10.0).std())
+    th.testing.assert_close(folded.weight, th.tensor([[[1 / std, 1.0]]]))
+    th.testing.assert_close(folded.bias, th.tensor([[-4.5 / std - 7.0]]))
 
 
 def test_return_scaler_by_hand():
