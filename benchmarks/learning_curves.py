@@ -1,8 +1,8 @@
-"""Learning curves of UDRL and UDRLPG: one CSV a run in ``benchmarks/results/siblings/``, and the tables of the docs.
+"""Learning curves of single algorithms: one CSV a run in ``benchmarks/results/learning_curves``, and the docs' tables.
 
-``python -m benchmarks.siblings run udrlpg InvertedPendulum-v4 --steps 100000 --seeds 1 2 3`` trains and writes;
-``python -m benchmarks.siblings table`` prints what is there. Everything not given is at the class's defaults; another value
-is given as ``--set command_increment_std=1``.
+``python -m benchmarks.learning_curves run udrlpg InvertedPendulum-v4 --steps 100000 --seeds 1 2 3`` trains and writes;
+``python -m benchmarks.learning_curves tables`` writes a table of all there is for each algorithm. Everything not given is at
+the class's defaults; another value is given as ``--set command_increment_std=1``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import sb3_gogepo
-from sb3_gogepo import UDRL, UDRLPG
+from sb3_gogepo import UDRL, UDRLPG, GoGePo
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 
-ALGORITHMS: dict[str, type[CommandAlgorithm]] = {"udrl": UDRL, "udrlpg": UDRLPG}
+ALGORITHMS: dict[str, type[CommandAlgorithm]] = {"gogepo": GoGePo, "udrl": UDRL, "udrlpg": UDRLPG}
 #: UDRL's episodes of an iteration run side by side, which changes the speed only
-N_ENVS = {"udrl": 15, "udrlpg": 1}
-RESULTS = Path(__file__).parent / "results" / "siblings"
+N_ENVS = {"gogepo": 1, "udrl": 15, "udrlpg": 1}
+RESULTS = Path(__file__).parent / "results" / "learning_curves"
+TABLES = Path(__file__).parents[1] / "docs" / "learning_curves"
 COLUMNS = ("num_timesteps", "episodes", "train_return", "command", "eval_return", "eval_std", "eval_episodes")
 
 
@@ -73,7 +74,7 @@ def run(name: str, env_id: str, steps: int, seed: int, eval_freq: int, settings:
     path = RESULTS / ("_".join([name, env_id, str(steps), f"seed{seed}", *settings]) + ".csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        command = f"python -m benchmarks.siblings run {name} {env_id} --steps {steps} --seeds {seed}"
+        command = f"python -m benchmarks.learning_curves run {name} {env_id} --steps {steps} --seeds {seed}"
         file.write(f"# {' '.join([command, *(['--set'] if settings else []), *settings])}\n# {versions()}\n")
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -102,22 +103,42 @@ def read(path: Path) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
 
 
-def print_table() -> None:
-    """One row a run, in Markdown: the last evaluation."""
-    print("| Algorithm | Env | Env steps | Seed | Command | Return |\n|---|---|---|---|---|---|")
-    for path in sorted(RESULTS.glob("*.csv")):
-        name, env_id, _, seed, *settings = path.name.removesuffix(".csv").split("_", maxsplit=4)
-        last = read(path)[-1]
-        result = f"{last['command']:.1f} | {last['eval_return']:.1f} ± {last['eval_std']:.1f}"
-        task = f"{env_id} | {last['num_timesteps']:,.0f} | {seed.removeprefix('seed')}"
-        print(f"| {' '.join([name, *settings])} | {task} | {result} |")
+def final_returns(algo: str) -> dict[tuple[str, int, str], dict[int, float]]:
+    """(env, env steps asked for, settings) -> seed -> mean return of the last evaluation."""
+    found: dict[tuple[str, int, str], dict[int, float]] = {}
+    for path in sorted(RESULTS.glob(f"{algo}_*.csv")):
+        _, env_id, steps, seed, *settings = path.name.removesuffix(".csv").split("_", maxsplit=4)
+        returns = found.setdefault((env_id, int(steps), " ".join(settings)), {})
+        returns[int(seed.removeprefix("seed"))] = read(path)[-1]["eval_return"]
+    return found
+
+
+def table(algo: str) -> str:
+    """One row for each env, number of steps and settings, in Markdown."""
+    from rliable import metrics
+
+    rows = ["| Env | Env steps | Settings | Returns by seed | Median | IQM |", "|---|---|---|---|---|---|"]
+    for (env_id, steps, settings), by_seed in sorted(final_returns(algo).items()):
+        returns = np.array([by_seed[seed] for seed in sorted(by_seed)])
+        listed = ", ".join(f"{by_seed[seed]:.0f} ({seed})" for seed in sorted(by_seed))
+        middle = [f"{np.median(returns):.1f}", f"{metrics.aggregate_iqm(returns[:, None]):.1f}"]
+        several = " | ".join(middle if len(returns) > 1 else ["", ""])
+        rows.append(f"| {env_id} | {steps:,} | {f'`{settings}`' if settings else 'default'} | {listed} | {several} |")
+    return "\n".join(rows) + "\n"
+
+
+def write_tables() -> None:
+    """``docs/learning_curves/<algo>.md`` for each algorithm."""
+    TABLES.mkdir(exist_ok=True)
+    for algo in ALGORITHMS:
+        (TABLES / f"{algo}.md").write_text(table(algo), encoding="utf-8")
 
 
 def main() -> None:
     """``run`` or ``table``."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
-    commands.add_parser("table")
+    commands.add_parser("tables")
     runs = commands.add_parser("run")
     runs.add_argument("algo", choices=ALGORITHMS)
     runs.add_argument("env")
@@ -126,8 +147,8 @@ def main() -> None:
     runs.add_argument("--eval-freq", type=int, help="env steps between two evaluations (default: a tenth of --steps)")
     runs.add_argument("--set", nargs="+", default=[], metavar="NAME=JSON", help="constructor arguments")
     arguments = parser.parse_args()
-    if arguments.what == "table":
-        print_table()
+    if arguments.what == "tables":
+        write_tables()
         return
     th.set_num_threads(1)
     for seed in arguments.seeds:
