@@ -92,16 +92,15 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
-def check_range(name: str, value: Any, above: float | None = None) -> None:
-    """Raise unless ``value`` is a pair of finite numbers, the first below the second, and both larger than ``above``."""
+def check_range(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a pair of finite numbers, the first below the second."""
     try:
         low, high = value
-        good = is_finite(low) and is_finite(high) and low < high and (above is None or low > above)
+        good = is_finite(low) and is_finite(high) and low < high
     except (TypeError, ValueError):
         good = False
     if not good:
-        rule = "low < high" if above is None else f"{above:g} < low < high"
-        raise ValueError(f"{name} must be two finite numbers (low, high) with {rule}, got {value!r}")
+        raise ValueError(f"{name} must be two finite numbers (low, high) with low < high, got {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -29,13 +29,13 @@ from sb3_gogepo.common.rollout import Actors, Episode, PolicyActors, run_episode
 class Candidates(NamedTuple):
     """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds.
 
-    ``noise_stds``, (n_candidates,), is how large their noise is, in units of ``weight_noise_scaling``.
+    ``noise_std`` is how large their noise is, in units of ``weight_noise_scaling``.
     """
 
     commands: np.ndarray
     policy_weights: th.Tensor
     seeds: list[int]
-    noise_stds: list[float]
+    noise_std: float
 
 
 class GeneratorAlgorithm(CommandAlgorithm):
@@ -44,9 +44,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
     Parameters that are not listed here are those of
     :class:`~sb3_gogepo.common.command_algorithm.CommandAlgorithm`.
 
-    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring: a number,
-        or the two ends of a range from which each candidate draws its own, uniformly in the logarithm, ...
-    :param final_weight_noise_std: ... a number changing linearly to this by the end of the training (None: it stays), ...
+    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
+    :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
     :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
     :param first_command: command of the very first candidates, in return units.
     :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
@@ -68,7 +67,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         buffer_size: int,
         batch_size: int,
         train_freq: int | tuple[int, str],
-        weight_noise_std: float | tuple[float, float],
+        weight_noise_std: float,
         final_weight_noise_std: float | None,
         weight_noise_scaling: str,
         first_command: float,
@@ -90,16 +89,9 @@ class GeneratorAlgorithm(CommandAlgorithm):
         seed: int | None,
         device: th.device | str,
     ) -> None:
-        if isinstance(weight_noise_std, (int, float)):
-            check_number("weight_noise_std", weight_noise_std, minimum=0)
-        else:
-            check_range("weight_noise_std", weight_noise_std, above=0)
+        check_number("weight_noise_std", weight_noise_std, minimum=0)
         if final_weight_noise_std is not None:
             check_number("final_weight_noise_std", final_weight_noise_std, minimum=0)
-            if not isinstance(weight_noise_std, (int, float)):
-                raise ValueError(
-                    f"final_weight_noise_std must be None if weight_noise_std is a range, got {final_weight_noise_std}"
-                )
         check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
         check_number("first_command", first_command)
         check_number("command_increment", command_increment)
@@ -155,22 +147,18 @@ class GeneratorAlgorithm(CommandAlgorithm):
         n_candidates = self._n_candidates
         commands = self.next_commands(n_candidates)
         policy_weights = self.policy.generate_weights(commands).cpu()
-        noise_scale = self._noise_scale()
-        seeds, noise_stds = [], []
+        noise_std, noise_scale = self._noise_std(), self._noise_scale()
+        seeds = []
         for i in range(n_candidates):
             rng = self._candidate_rng(i)
             noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
-            noise_stds.append(self._choose_noise_std(rng))
-            policy_weights[i] += noise_stds[-1] * noise_scale * th.from_numpy(noise)
+            policy_weights[i] += noise_std * noise_scale * th.from_numpy(noise)
             seeds.append(int(rng.integers(2**31)))
-        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_stds=noise_stds)
+        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_std=noise_std)
 
-    def _choose_noise_std(self, rng: np.random.Generator) -> float:
-        """A candidate's own draw from a range; or ``weight_noise_std`` on its linear way to ``final_weight_noise_std``."""
+    def _noise_std(self) -> float:
+        """``weight_noise_std`` on its way to ``final_weight_noise_std``."""
         start, end = self.weight_noise_std, self.final_weight_noise_std
-        if not isinstance(start, (int, float)):
-            low, high = np.log(start)
-            return float(np.exp(rng.uniform(low, high)))
         return start if end is None else end + (start - end) * self._current_progress_remaining
 
     def _noise_scale(self) -> th.Tensor:
@@ -219,7 +207,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def _log_candidates(self, candidates: Candidates) -> None:
         super()._log_candidates(candidates)
-        self.logger.record("train/weight_noise_std", candidates.noise_stds[-1])
+        self.logger.record("train/weight_noise_std", candidates.noise_std)
 
     def generate_policy(self, command: float) -> GeneratedPolicy:
         """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""

@@ -86,7 +86,7 @@ class GoGePo(GeneratorAlgorithm):
         train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 4,
         generator_gradient_steps: int = 10,
-        weight_noise_std: float | tuple[float, float] = 1.5,
+        weight_noise_std: float = 1.5,
         final_weight_noise_std: float | None = 0.2,
         weight_noise_scaling: str = "fan_in",
         first_command: float = 0.0,

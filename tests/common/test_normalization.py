@@ -69,8 +69,8 @@ def test_a_folded_layer_does_the_same_with_raw_observations():
     normalizer.update(observations * 3 + 1)
     unfolded = normalizer.unfold(folded)
     assert not th.allclose(unfolded.weight, first.weight)
-    normalized = normalizer(th.from_numpy(observations))
-    th.testing.assert_close(normalized @ unfolded.weight.transpose(1, 2) + unfolded.bias[:, None], expected, rtol=1e-3, atol=1e-3)
+    seen = normalizer(th.from_numpy(observations))
+    th.testing.assert_close(seen @ unfolded.weight.transpose(1, 2) + unfolded.bias[:, None], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_an_observation_that_never_changed_is_folded_as_if_its_unit_were_1():
