@@ -19,7 +19,7 @@ SMALL = {
     GoGePo: dict(policy_kwargs=TINY, evaluator_gradient_steps=2, generator_gradient_steps=2, **NOISE, **COMMON),
     UDRL: dict(policy_kwargs=dict(net_arch=[8, 4]), gradient_steps=2, n_warm_up_episodes=1, n_candidates=None, **COMMON),
     UDRLPG: dict(
-        policy_kwargs=TINY_GENERATOR, gradient_steps=2, n_warm_up_episodes=0, freeze_statistics=False, **NOISE, **COMMON
+        policy_kwargs=TINY_GENERATOR, gradient_steps=2, n_warm_up_episodes=0, freeze_statistics_after=None, **NOISE, **COMMON
     ),
 }
 

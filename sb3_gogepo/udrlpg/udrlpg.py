@@ -8,7 +8,8 @@ Differences from the reference code, in the default preset (``presets.UDRLPG_PAP
 - * Commands are standardized by the mean and standard deviation of the returns in the buffer, and the buckets divide the
   returns seen so far, so no return range is needed for each env.
 - * A newcomer to a full bucket replaces the oldest policy there. The reference code turns it away.
-- * The observation statistics are those of the warm-up. A policy stored before they change acts differently afterwards.
+- * The observation statistics stay as they are after 10,000 observations. When they change before, stored policies go on
+  acting as they did (``fold_normalization``).
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)`` and falls during the training.
 - * Smaller policies and hypernetworks, a larger learning rate that falls to 0, and gradient steps that follow the number of
   env steps.
@@ -56,8 +57,8 @@ class UDRLPG(GeneratorAlgorithm):
     :param replace_in_bucket: who stays in a full bucket: ``"oldest"`` is replaced, or ``"none"`` and newcomers are turned
         away.
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training.
-    :param freeze_statistics: let the observation statistics stay as they are after the warm-up. Otherwise they change on,
-        and with them what a policy stored long ago does.
+    :param freeze_statistics_after: once the observation statistics know that many observations, they stay as they are.
+        None: they never do.
     """
 
     policy: UDRLPGPolicy
@@ -78,7 +79,7 @@ class UDRLPG(GeneratorAlgorithm):
         train_freq: int | tuple[int, str] = 250,
         gradient_steps: int = 50,
         n_warm_up_episodes: int = 10,
-        freeze_statistics: bool = True,
+        freeze_statistics_after: int | None = 10_000,
         weight_noise_std: float = 1.0,
         final_weight_noise_std: float | None = 0.2,
         weight_noise_scaling: str = "fan_in",
@@ -108,6 +109,8 @@ class UDRLPG(GeneratorAlgorithm):
         check_number("rank_scale", rank_scale, minimum=0)
         check_choice("replace_in_bucket", replace_in_bucket, ("oldest", "none"))
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
+        if freeze_statistics_after is not None:
+            check_number("freeze_statistics_after", freeze_statistics_after, minimum=0, integer=True)
         super().__init__(
             policy=policy,
             env=env,
@@ -143,7 +146,7 @@ class UDRLPG(GeneratorAlgorithm):
         self.rank_scale = rank_scale
         self.replace_in_bucket = replace_in_bucket
         self.n_warm_up_episodes = n_warm_up_episodes
-        self.freeze_statistics = freeze_statistics
+        self.freeze_statistics_after = freeze_statistics_after
         if _init_setup_model:
             self._require_env()
             self._setup_model()
@@ -174,7 +177,8 @@ class UDRLPG(GeneratorAlgorithm):
 
     @property
     def _updates_statistics(self) -> bool:
-        return self.normalize_observations and (self.is_warming_up or not self.freeze_statistics)
+        limit = self.freeze_statistics_after
+        return self.normalize_observations and (limit is None or self.policy.normalizer.count.item() < limit)
 
     def next_commands(self, n_candidates: int) -> np.ndarray:
         """(n_candidates,) commands to try next: ``first_command`` at first, then the best return plus the increment."""

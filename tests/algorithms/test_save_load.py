@@ -31,6 +31,7 @@ GENERATOR_ARGUMENTS = dict(
     command_increment=2.0,
     command_increment_std=3.0,
     return_range=(-7.0, 9.0),
+    fold_normalization=False,
 )
 OWN_ARGUMENTS = {
     GoGePo: dict(
@@ -58,7 +59,7 @@ OWN_ARGUMENTS = {
         replace_in_bucket="none",
         gradient_steps=5,
         n_warm_up_episodes=3,
-        freeze_statistics=True,
+        freeze_statistics_after=100,
         **GENERATOR_ARGUMENTS,
     ),
 }

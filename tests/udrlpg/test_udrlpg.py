@@ -68,10 +68,10 @@ def test_warm_up(make_model):
     assert model.next_commands(2).tolist() == [model.best_return] * 2
 
 
-@pytest.mark.parametrize(("freeze_statistics", "n_episodes"), [(True, 3), (False, 6)])
-def test_statistics_are_those_of_the_warm_up(freeze_statistics, n_episodes, make_model):
-    model = make_model(ConstantObs(length=5), n_warm_up_episodes=3, freeze_statistics=freeze_statistics).learn(30)
-    assert model.policy.normalizer.count.item() == 5 * n_episodes
+@pytest.mark.parametrize(("freeze_statistics_after", "n_observations"), [(12, 15), (0, 0), (None, 30)])
+def test_statistics_stay_after_that_many_observations(freeze_statistics_after, n_observations, make_model):
+    model = make_model(ConstantObs(length=5), freeze_statistics_after=freeze_statistics_after).learn(30)
+    assert model.policy.normalizer.count.item() == n_observations
 
 
 def test_commands_are_standardized_by_the_buffer(make_model):
@@ -139,6 +139,7 @@ BAD = [
     (dict(rank_scale=-0.3), "rank_scale must be a finite number >= 0, got -0.3"),
     (dict(replace_in_bucket="newest"), "replace_in_bucket must be one of 'oldest', 'none', got 'newest'"),
     (dict(n_warm_up_episodes=-1), "n_warm_up_episodes must be an integer >= 0, got -1"),
+    (dict(freeze_statistics_after=-1), "freeze_statistics_after must be an integer >= 0, got -1"),
     (dict(weight_noise_std=-1), "weight_noise_std must be a finite number >= 0, got -1"),
     (dict(return_range=(2, 1)), r"return_range must be two finite numbers .*got \(2, 1\)"),
     (dict(policy_kwargs=dict(output_scale=0)), "output_scale must be a finite number > 0, got 0"),
