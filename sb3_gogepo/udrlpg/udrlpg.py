@@ -8,8 +8,7 @@ Differences from the reference code, in the default preset (``presets.UDRLPG_PAP
 - * Commands are standardized by the mean and standard deviation of the returns in the buffer, and the buckets divide the
   returns seen so far, so no return range is needed for each env.
 - * A newcomer to a full bucket replaces the oldest policy there. The reference code turns it away.
-- * The observation statistics stay as they are after 10,000 observations. When they change before, stored policies go on
-  acting as they did (``fold_normalization``).
+- * The observation statistics stay as they are after 10,000 observations. What a stored policy does changes with them.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)`` and falls during the training.
 - * Smaller policies and hypernetworks, a larger learning rate that falls to 0, and gradient steps that follow the number of
   env steps.
@@ -87,7 +86,7 @@ class UDRLPG(GeneratorAlgorithm):
         command_increment: float = 0.0,
         command_increment_std: float = 0.0,
         return_range: tuple[float, float] | None = None,
-        fold_normalization: bool = True,
+        fold_normalization: bool = False,
         n_candidates: int | None = None,
         alive_bonus_offset: float = 0.0,
         normalize_observations: bool = True,
