@@ -182,10 +182,13 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def check_candidate(self, candidates: Candidates, index: int) -> Discard | None:
         """Weights that are not finite must not get into the buffer."""
-        n_bad = int((~th.isfinite(self._to_store(candidates, index))).sum())
-        if not n_bad:
+        n_bad = int((~th.isfinite(candidates.policy_weights[index])).sum())
+        if n_bad:
+            reason = f"{n_bad} of {candidates.policy_weights.shape[1]} generated weights are not finite"
+        elif not bool(th.isfinite(self._to_store(candidates, index)).all()):
+            reason = "generated weights are too large for float32 with the observation normalization folded in"
+        else:
             return None
-        reason = f"{n_bad} of {candidates.policy_weights.shape[1]} generated weights are not finite"
         return Discard(f"{reason} (command {candidates.commands[index]:g})", is_fault=False)
 
     def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
