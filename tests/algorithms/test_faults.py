@@ -208,3 +208,12 @@ def test_weights_that_are_not_finite_stay_out_of_the_buffer():
     assert len(warned) == 2
     assert len(model.replay_buffer) == 1
     assert_clean(model)
+
+
+def test_weights_too_large_to_be_folded_stay_out_of_the_buffer():
+    model = GoGePo("MlpPolicy", Faulty(), **SMALL[GoGePo])
+    model.policy.normalizer.var.fill_(1e-8)
+    candidates = model.propose_candidates()
+    assert model.check_candidate(candidates, 0) is None
+    candidates.policy_weights[0, 0] = 3e38
+    assert "too large for float32" in str(model.check_candidate(candidates, 0))
