@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import table
+
 RESULTS = Path(__file__).parent / "results"
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
 def _read(measurement: str) -> dict[str, Any]:
@@ -21,7 +18,7 @@ def _read(measurement: str) -> dict[str, Any]:
 def equality_table() -> str:
     """Trainings on several envs or workers: how many end bit-equal to the one in one process."""
     rows = [[name, f"{sum(equal.values())} of {len(equal)}"] for name, equal in _read("equal").items()]
-    return _table(["Algorithm", "Equal results"], rows)
+    return table(["Algorithm", "Equal results"], rows)
 
 
 def kills_table() -> str:
@@ -30,7 +27,7 @@ def kills_table() -> str:
         [name, f"{one['n_equal']} of {one['n_trials']}", one["n_processes_killed"], one["n_discarded_episodes"]]
         for name, one in _read("kills").items()
     ]
-    return _table(["In each iteration", "Equal results", "Processes killed", "Episodes lost"], rows)
+    return table(["In each iteration", "Equal results", "Processes killed", "Episodes lost"], rows)
 
 
 def orphans_table() -> str:
@@ -39,14 +36,14 @@ def orphans_table() -> str:
         [name, *(f"{one[key]} of {one['n_trials']}" for key in ("n_without_workers", "n_without_orphans"))]
         for name, one in _read("orphans").items()
     ]
-    return _table(["Backend", "No worker left after 10 s", "No process left after 100 s"], rows)
+    return table(["Backend", "No worker left after 10 s", "No process left after 100 s"], rows)
 
 
 def faults_table() -> str:
     """Trainings in envs that fail in each way: how many finish with finite parameters, and how the others end."""
     results = _read("faults")
     rows = [[trainer, *(_ends(one) for one in faults.values())] for trainer, faults in results.items()]
-    return _table(["Finished", *next(iter(results.values()))], rows)
+    return table(["Finished", *next(iter(results.values()))], rows)
 
 
 def _ends(result: dict[str, Any]) -> str:
@@ -61,7 +58,7 @@ def throughput_table() -> str:
         [f"{row['backend']}, {row['n_workers']}", *(f"{row['episodes_per_second'][ms]:.1f}" for ms in lengths), row["load"]]
         for row in rows
     ]
-    return _table(["Backend, workers", *(f"{ms} ms" for ms in lengths), "Load of the machine"], lines)
+    return table(["Backend, workers", *(f"{ms} ms" for ms in lengths), "Load of the machine"], lines)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import sb3_gogepo
+from benchmarks import tables
 from sb3_gogepo import UDRL, UDRLPG, GoGePo
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 
@@ -117,14 +118,14 @@ def table(algo: str) -> str:
     """One row for each env, number of steps and settings, in Markdown."""
     from rliable import metrics
 
-    rows = ["| Env | Env steps | Settings | Returns by seed | Median | IQM |", "|---|---|---|---|---|---|"]
+    rows = []
     for (env_id, steps, settings), by_seed in sorted(final_returns(algo).items()):
         returns = np.array([by_seed[seed] for seed in sorted(by_seed)])
         listed = ", ".join(f"{by_seed[seed]:.0f} ({seed})" for seed in sorted(by_seed))
         middle = [f"{np.median(returns):.1f}", f"{metrics.aggregate_iqm(returns[:, None]):.1f}"]
-        several = " | ".join(middle if len(returns) > 1 else ["", ""])
-        rows.append(f"| {env_id} | {steps:,} | {f'`{settings}`' if settings else 'default'} | {listed} | {several} |")
-    return "\n".join(rows) + "\n"
+        settings = f"`{settings}`" if settings else "default"
+        rows.append([env_id, f"{steps:,}", settings, listed, *(middle if len(returns) > 1 else ["", ""])])
+    return tables.table(["Env", "Env steps", "Settings", "Returns by seed", "Median", "IQM"], rows)
 
 
 def write_tables() -> None:
@@ -135,7 +136,7 @@ def write_tables() -> None:
 
 
 def main() -> None:
-    """``run`` or ``table``."""
+    """``run`` or ``tables``."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
     commands.add_parser("tables")
