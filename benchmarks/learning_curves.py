@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.learning_curves run udrlpg InvertedPendulum-v4 --steps 100000 --seeds 1 2 3`` trains and writes;
 ``python -m benchmarks.learning_curves tables`` writes a table of all there is for each algorithm. Everything not given is at
-the class's defaults; another value is given as ``--set command_increment_std=1``.
+the class's defaults; another value is given as ``--set command_increment_std=1``, those of a preset as
+``--set preset=UDRL_LUNAR_LANDER``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import sb3_gogepo
 from benchmarks import tables
-from sb3_gogepo import UDRL, UDRLPG, GoGePo
+from sb3_gogepo import UDRL, UDRLPG, GoGePo, presets
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 
 ALGORITHMS: dict[str, type[CommandAlgorithm]] = {"gogepo": GoGePo, "udrl": UDRL, "udrlpg": UDRLPG}
@@ -85,8 +86,9 @@ def run(name: str, env_id: str, steps: int, seed: int, eval_freq: int, settings:
 
 def parse(settings: list[str]) -> dict[str, Any]:
     """``["command_increment_std=1", "extrapolate_horizon=false"]`` -> constructor arguments; values are JSON."""
-    pairs = [setting.split("=", maxsplit=1) for setting in settings]
-    return {name: json.loads(value) for name, value in pairs}
+    pairs = dict(setting.split("=", maxsplit=1) for setting in settings)
+    preset = getattr(presets, pairs.pop("preset")) if "preset" in pairs else {}
+    return preset | {name: json.loads(value) for name, value in pairs.items()}
 
 
 def versions() -> str:
@@ -146,7 +148,7 @@ def main() -> None:
     runs.add_argument("--steps", type=int, required=True)
     runs.add_argument("--seeds", type=int, nargs="+", default=[1])
     runs.add_argument("--eval-freq", type=int, help="env steps between two evaluations (default: a tenth of --steps)")
-    runs.add_argument("--set", nargs="+", default=[], metavar="NAME=JSON", help="constructor arguments")
+    runs.add_argument("--set", nargs="+", default=[], metavar="NAME=JSON", help="constructor arguments, or preset=NAME")
     arguments = parser.parse_args()
     if arguments.what == "tables":
         write_tables()
