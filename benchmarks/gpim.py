@@ -69,18 +69,19 @@ class Run(NamedTuple):
 def make_model(name: str, method: str, seed: int) -> Any:
     """GPIM or SAC for a task, with the same networks and settings of SAC; None for ``random``."""
     task = TASKS[name]
+    settings = {**SAC_SETTINGS, **task.sac_arguments}
     if method == "random":
         return None
     if method == "sac_l2":
         policy_kwargs: dict[str, Any] = dict(net_arch=NET_ARCH, optimizer_kwargs=dict(fused=True))
-        return SAC("MultiInputPolicy", task.make(), seed=seed, device="cpu", policy_kwargs=policy_kwargs, **SAC_SETTINGS)
+        return SAC("MultiInputPolicy", task.make(), seed=seed, device="cpu", policy_kwargs=policy_kwargs, **settings)
     return GPIM(
         "MultiInputPolicy",
         task.make(),
         seed=seed,
         device="cpu",
         policy_kwargs={**POLICY_KWARGS, **task.policy_kwargs},
-        **{**SAC_SETTINGS, "skill_steps": task.total_steps // 2 if method == "two_stage" else None, **task.gpim_arguments},
+        **{**settings, "skill_steps": task.total_steps // 2 if method == "two_stage" else None, **task.gpim_arguments},
     )
 
 
@@ -140,7 +141,7 @@ def reward_map(model: GPIM) -> np.ndarray:
 def manifest(cell: Run, commit: str, began: float, cpu_seconds: float) -> dict[str, Any]:
     """Where a result comes from."""
     task = TASKS[cell.task]
-    settings: dict[str, Any] = dict(net_arch=NET_ARCH, **SAC_SETTINGS) if cell.method != "random" else {}
+    settings: dict[str, Any] = {"net_arch": NET_ARCH, **SAC_SETTINGS, **task.sac_arguments} if cell.method != "random" else {}
     if cell.method in ("gpim", "two_stage"):
         settings |= {**POLICY_KWARGS, **task.policy_kwargs, **task.gpim_arguments}
     return {

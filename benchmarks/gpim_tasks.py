@@ -81,7 +81,8 @@ class Task:
 
     :param make_env: its episodes are all of one length, and its infos those of Navigation2D.
     :param env_arguments: of ``make_env``.
-    :param gpim_arguments: over the common settings of SAC.
+    :param sac_arguments: over the common settings of SAC, for all methods.
+    :param gpim_arguments: over these, for GPIM.
     :param policy_kwargs: over the common ones.
     :param total_steps: env steps, of both policies where there are two.
     :param radius: a goal counts as reached within this distance, in units of ``position``.
@@ -93,6 +94,7 @@ class Task:
     env_id: str = "Navigation2D-v0"
     make_env: Callable[..., gym.Env] = Navigation2D
     env_arguments: dict[str, Any] = field(default_factory=dict)
+    sac_arguments: dict[str, Any] = field(default_factory=dict)
     gpim_arguments: dict[str, Any] = field(default_factory=dict)
     policy_kwargs: dict[str, Any] = field(default_factory=lambda: dict(discriminator_indices=[0, 1]))
     total_steps: int = 20_000
@@ -116,6 +118,9 @@ TASKS: dict[str, Task] = {
     "sequence": Task(
         env_arguments=dict(open_plane, goal_type="sequence", n_subgoals=2),
         gpim_arguments=dict(goal_type="sequence", segment_length=25),
+        sac_arguments=dict(gamma=0.9),
+        total_steps=60_000,
+        methods=("gpim", "sac_l2", "random"),
     ),
     # For the reward map: more exploration. All steps are theirs; the goal-conditioned policy is not trained.
     "map": Task(

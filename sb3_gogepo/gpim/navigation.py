@@ -28,9 +28,9 @@ TARGET_SPEED = 0.2  # of a moving target, in units a step
 class Navigation2D(gym.Env):
     """Move a point by up to ``max_step`` a step along each axis; walls stop it. It starts in the middle.
 
-    ``observation`` is the position, scaled to [-1, 1], and the time in [-1, 1] if ``observe_time``. The reward is the
-    negative distance to the target, in units of the plane; the infos tell ``position``, ``target`` (of this step) and
-    ``is_scored`` (does the distance count after this step?).
+    ``observation`` is the position, scaled to [-1, 1], and, if ``observe_time``, the time in [-1, 1] and, in a sequence, 1
+    for the place that is due and -1 for each other. The reward is the negative distance to the target, in units of the
+    plane; the infos tell ``position``, ``target`` (of this step) and ``is_scored`` (does the distance count after this step?).
 
     :param layout: ``"walls"`` or ``"open"``.
     :param goal_type: ``"fixed"``, a place; ``"dynamic"``, a target that walks to one place after the other;
@@ -63,9 +63,11 @@ class Navigation2D(gym.Env):
         self.horizon, self.max_step, self.render_mode = horizon, max_step, render_mode
         self.n_subgoals = n_subgoals if goal_type == "sequence" else 1
         self.observe_time = goal_type != "fixed" if observe_time is None else observe_time
+        n_places = self.n_subgoals if goal_type == "sequence" else 0
+        n_observations = 2 + (1 + n_places if self.observe_time else 0)
         goal_box = (-1.0, 1.0, 2) if goal_space == "position" else (0.0, 1.0, IMAGE_SIDE**2)
         self.observation_space = spaces.Dict(
-            observation=spaces.Box(-1, 1, (3 if self.observe_time else 2,), np.float32),
+            observation=spaces.Box(-1, 1, (n_observations,), np.float32),
             achieved_goal=spaces.Box(goal_box[0], goal_box[1], (goal_box[2],), np.float32),
             desired_goal=spaces.Box(goal_box[0], goal_box[1], (goal_box[2] * self.n_subgoals,), np.float32),
         )
@@ -89,9 +91,12 @@ class Navigation2D(gym.Env):
             self.targets = self._walk(places)
         else:
             places = np.stack([self.draw_place() for _ in range(self.n_subgoals)]) if places is None else places
-            of_step = np.arange(self.horizon) * self.n_subgoals // self.horizon
-            self.targets = places[of_step]
+            self.targets = places[self._place_due(np.arange(self.horizon))]
         return self._observe(), self._info()
+
+    def _place_due(self, step: Any) -> Any:
+        """Which of the places counts in this step, or in each of an array of steps."""
+        return step * self.n_subgoals // self.horizon
 
     def draw_place(self) -> np.ndarray:
         """(2,) uniform on the plane, but not next to the start."""
@@ -136,6 +141,9 @@ class Navigation2D(gym.Env):
         observation = self.position / CENTER - 1
         if self.observe_time:
             observation = np.append(observation, 2 * self.time / self.horizon - 1)
+            if self.goal_type == "sequence":
+                is_due = np.arange(self.n_subgoals) == self._place_due(step)
+                observation = np.append(observation, np.where(is_due, 1, -1))
         return {
             "observation": observation.astype(np.float32),
             "achieved_goal": self.describe(self.position),

@@ -102,9 +102,12 @@ def test_a_sequence_lists_places_with_deadlines():
     env = Navigation2D(layout="open", goal_type="sequence", n_subgoals=3, horizon=7)
     observation, _ = env.reset(options={"goal": [(1, 1), (2, 2), (3, 3)]})
     assert np.allclose(observation["desired_goal"], np.array([1, 1, 2, 2, 3, 3]) / 5 - 1)
-    infos = [env.step(np.zeros(2))[-1] for _ in range(7)]
+    steps = [env.step(np.zeros(2)) for _ in range(7)]
+    infos = [step[-1] for step in steps]
     assert [info["target"][0] for info in infos] == [1, 1, 1, 2, 2, 3, 3]
     assert [info["is_scored"] for info in infos] == [False, False, True, False, True, False, True]
+    is_due = np.stack([observation["observation"][3:], *(step[0]["observation"][3:] for step in steps)])
+    assert (is_due == np.where(np.eye(3)[[0, 0, 0, 1, 1, 2, 2, 2]], 1, -1)).all()
 
 
 def test_pictures_show_where_the_point_is():
