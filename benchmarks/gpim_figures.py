@@ -1,7 +1,8 @@
-"""Draws what ``benchmarks.gpim`` has measured so far, and prints it as a table: ``python -m benchmarks.gpim_figures``.
+"""Draws what ``benchmarks.gpim`` has measured so far, and writes the docs' table: ``python -m benchmarks.gpim_figures``.
 
 - ``docs/figures/gpim.svg``: normalised distance to held-out goals over env steps, one curve a method.
 - ``docs/figures/gpim_goals.svg``: paths of the goal-conditioned policy for each kind of goal.
+- ``docs/learning_curves/gpim.md``: the last evaluation of each method.
 - ``docs/figures/gpim_reward.svg``: the learned reward beside the straight-line distance and the way around the walls.
 
 Needs matplotlib.
@@ -20,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from benchmarks import tables
 from benchmarks.gpim import MAP_SIDE, METHODS, RESULTS, map_positions
 from benchmarks.gpim_tasks import TASKS
 from sb3_gogepo.gpim.navigation import LAYOUTS, SIZE
@@ -37,6 +39,16 @@ TITLES = {
     "dynamic": "moving goal",
     "sequence": "two places in order",
 }
+ROWS = {
+    "fixed": "fixed",
+    "image": "picture",
+    "dynamic": "moving",
+    "sequence": "sequence",
+    "maze": "PointMaze_UMaze",
+    "swimmer": "Swimmer, a pose",
+    "swimmer_state": "Swimmer, its state",
+}
+TABLE = Path(__file__).parents[1] / "docs" / "learning_curves" / "gpim.md"
 MAP_TITLES = {"fixed": "learned reward", "map": "with more exploration"}
 MAP_GOAL = np.array([1.5, 8.5])  # behind a wall
 
@@ -242,22 +254,34 @@ def print_reward() -> None:
     print(f"straight line and way around the walls: {np.mean(both):.3f}")
 
 
-def print_table() -> None:
-    """Last evaluation of every method, mean and range over the seeds."""
-    print(
-        "| Task | Method | Seeds | Env steps | Normalised distance: mean (range) | Goals reached |\n|---|---|---|---|---|---|"
-    )
-    for task in TASKS:
-        if task == "map":  # its goal-conditioned policy is not trained
-            continue
+def results_table() -> str:
+    """Last evaluation of every method, mean and range over the seeds, in Markdown."""
+    rows = []
+    for task, title in ROWS.items():
         for method in METHODS:
             curves = read_curves(task, method)
-            if curves:
-                last = np.array([curve[-1] for curve in curves.values()])
-                values = f"{last[:, 2].mean():.2f} ({last[:, 2].min():.2f} to {last[:, 2].max():.2f})"
-                share = f"{100 * last[:, 4].mean():.0f} % (within {TASKS[task].radius:g})"
-                steps = "-" if method == "random" else f"{last[:, 0].mean():,.0f}"
-                print(f"| {task} | {LABELS[method]} | {len(curves)} | {steps} | {values} | {share} |")
+            if not curves:
+                continue
+            last = np.array([curve[-1] for curve in curves.values()])
+            low, mean, high = last[:, 2].min(), last[:, 2].mean(), last[:, 2].max()
+            values = f"{mean:.2f} ({low:.2f} to {high:.2f})" if len(curves) > 1 else f"{mean:.2f}"
+            steps = "-" if method == "random" else f"{last[:, 0].mean():,.0f}"
+            reached = f"{100 * last[:, 4].mean():.0f} % (within {TASKS[task].radius:g})"
+            rows.append([title, LABELS[method], len(curves), steps, values, reached])
+    header = ["Goal", "Method", "Seeds", "Env steps", "Normalised distance: mean (range)", "Goals reached"]
+    return tables.table(header, rows)
+
+
+def print_order() -> None:
+    """For how many of the sequences the first place is the nearer one when it is due."""
+    for method in METHODS:
+        for seed in read_curves("sequence", method):
+            arrays = np.load(RESULTS / "sequence" / method / f"{seed}.npz")
+            positions, targets = arrays["positions"].astype(float), arrays["targets"].astype(float)
+            half = targets.shape[1] // 2
+            to_first, to_second = (np.linalg.norm(positions[:, half] - targets[:, k], axis=1) for k in (half - 1, -1))
+            share = f"{100 * (to_first < to_second).mean():.0f} %"
+            print(f"sequence, {method}, seed {seed}: nearer to the first place than to the second when it is due: {share}")
 
 
 def main() -> None:
@@ -282,7 +306,8 @@ def main() -> None:
         figure, axes = plt.subplots(1, n_maps + 2, figsize=(3.7 * (n_maps + 2), 3.4), layout="constrained")
         draw_reward(axes)
         figure.savefig(folder / f"gpim_reward.{suffix}", metadata={"Date": None} if suffix == "svg" else None, dpi=150)
-    print_table()
+    print_order()
+    TABLE.write_text(results_table(), encoding="utf-8")
     commits = {json.loads(path.read_text())["commit"] for path in RESULTS.rglob("*.json")}
     print(f"commits: {', '.join(sorted(commits))}")
 

@@ -34,3 +34,10 @@ def test_maze_draws_the_same_goals_each_time_and_goes_on_at_the_goal(monkeypatch
     np.testing.assert_array_equal(first.positions, second.positions)
     assert first.positions.shape == (2, 151, 2)
     assert (first.targets == first.targets[:, :1]).all()
+
+
+def test_table_of_the_docs_is_that_of_the_results():
+    pytest.importorskip("matplotlib")
+    from benchmarks import gpim_figures
+
+    assert gpim_figures.TABLE.read_text(encoding="utf-8") == gpim_figures.results_table()
