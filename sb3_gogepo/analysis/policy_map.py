@@ -60,9 +60,11 @@ def probing_actions(model: Any, policy_weights: th.Tensor, stored: bool = False)
         def fingerprint(layers: Sequence[Layer]) -> th.Tensor:
             return policy.action_map.squash(forward_policies(layers, states, policy.activation)).flatten(1)
 
-    to_layers = model.stored_layers if stored else policy.layout.split
-    with th.no_grad():
-        chunks = [fingerprint(to_layers(chunk.to(policy.device))).cpu() for chunk in th.split(policy_weights, CHUNK)]
+    chunks = []
+    for chunk in th.split(policy_weights, CHUNK):
+        with th.no_grad():
+            weights = model.stored_weights(chunk.to(policy.device)) if stored else chunk.to(policy.device)
+            chunks.append(fingerprint(policy.layout.split(weights)).cpu())
     return th.cat(chunks).double().numpy(), probing
 
 

@@ -22,7 +22,6 @@ from sb3_gogepo.common.checks import check_choice, check_number, check_range
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.faults import Discard
 from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy
-from sb3_gogepo.common.policy_weights import Layer
 from sb3_gogepo.common.rollout import Actors, Episode, PolicyActors, run_episodes
 
 
@@ -203,10 +202,12 @@ class GeneratorAlgorithm(CommandAlgorithm):
             policy_weights = self.policy.layout.join([self.policy.normalizer.fold(first), *others])
         return policy_weights[0]
 
-    def stored_layers(self, policy_weights: th.Tensor) -> list[Layer]:
-        """(n_policies, n_weights) from the buffer -> layers of these policies, for observations as normalized now."""
+    def stored_weights(self, policy_weights: th.Tensor) -> th.Tensor:
+        """(n_policies, n_weights) from the buffer -> the same for observations as normalized now."""
+        if not self.fold_normalization:
+            return policy_weights
         first, *others = self.policy.layout.split(policy_weights)
-        return [self.policy.normalizer.unfold(first) if self.fold_normalization else first, *others]
+        return self.policy.layout.join([self.policy.normalizer.unfold(first), *others])
 
     def _log_candidates(self, candidates: Candidates) -> None:
         super()._log_candidates(candidates)

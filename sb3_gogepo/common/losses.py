@@ -35,23 +35,16 @@ def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Te
 
 
 def regression_loss(
-    layers: Sequence[Layer], targets: Sequence[Layer], counts: th.Tensor, fan_in_scaling: bool = False
+    policy_weights: th.Tensor, targets: th.Tensor, counts: th.Tensor, scale: th.Tensor | float = 1.0
 ) -> th.Tensor:
     """Mean of (G(R) - theta)^2 over a batch and over all weights: UDRLPG's loss, and GoGePo's imitation of elites.
 
-    :param layers: layers of the n_policies policies generated for the returns of ``targets``, without noise.
-    :param targets: layers of n_policies different stored (noisy) policies.
+    :param policy_weights: (n_policies, n_weights) generated for the returns of ``targets``, without noise.
+    :param targets: (n_policies, n_weights) of different stored (noisy) policies.
     :param counts: (n_policies,) how often each is in the batch; 0 all over gives a loss of 0.
-    :param fan_in_scaling: multiply a layer's squares by its number of inputs: in these units, the weights (and the
-        exploration noise) of all layers are of about the same size.
+    :param scale: what the squares are multiplied by: one number, or (n_weights,).
     """
-    errors, n_weights = th.zeros_like(counts), 0
-    for layer, target in zip(layers, targets, strict=True):
-        n_out, n_in = target.weight.shape[1:]
-        squares = (layer.weight - target.weight).square().sum(dim=(1, 2)) + (layer.bias - target.bias).square().sum(dim=1)
-        errors = errors + (n_in if fan_in_scaling else 1) * squares
-        n_weights += n_out * (n_in + 1)
-    return batch_mean(errors, counts) / n_weights
+    return batch_mean((scale * (policy_weights - targets).square()).mean(dim=1), counts)
 
 
 def batch_mean(values: th.Tensor, counts: th.Tensor) -> th.Tensor:

@@ -185,7 +185,7 @@ class GoGePo(GeneratorAlgorithm):
     def train_evaluator(self) -> th.Tensor:
         """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
-        layers = self.stored_layers(samples.policy_weights)
+        layers = self.policy.layout.split(self.stored_weights(samples.policy_weights))
         returns = self.policy.return_scaler(samples.returns)
         loss = evaluator_loss(self.policy.evaluator, layers, returns, samples.counts)
         return step_if_finite(self.policy.evaluator_optimizer, loss)
@@ -201,9 +201,9 @@ class GoGePo(GeneratorAlgorithm):
         commands = self.policy.return_scaler(samples.returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
         if self.imitation_coef:
-            elites = self.stored_layers(samples.policy_weights)
-            imitation = regression_loss(layers, elites, samples.elite_counts, fan_in_scaling=True)
-            loss = loss + self.imitation_coef * imitation
+            policy_weights, elites = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
+            fan_in = self.policy.layout.fan_in().to(self.device)  # so that a weight's error is in units of the noise
+            loss = loss + self.imitation_coef * regression_loss(policy_weights, elites, samples.elite_counts, fan_in)
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
         return loss

@@ -202,7 +202,6 @@ class UDRLPG(GeneratorAlgorithm):
     def train_generator(self) -> th.Tensor:
         """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss (nan: no step)."""
         samples = self.replay_buffer.sample(self.batch_size)
-        loss = regression_loss(
-            self.policy.generate_layers(samples.returns), self.stored_layers(samples.policy_weights), samples.counts
-        )
+        policy_weights = self.policy.layout.join(self.policy.generate_layers(samples.returns))
+        loss = regression_loss(policy_weights, self.stored_weights(samples.policy_weights), samples.counts)
         return step_if_finite(self.policy.generator_optimizer, loss)

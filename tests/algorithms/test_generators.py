@@ -58,7 +58,8 @@ def test_stored_policies_go_on_acting_as_they_did(fold_normalization, make_model
     states = np.random.default_rng(0).normal(size=(10, 3))
 
     def actions():
-        layers = model.stored_layers(model.replay_buffer.state_dict()["policy_weights"])
+        weights = model.stored_weights(model.replay_buffer.state_dict()["policy_weights"])
+        layers = model.policy.layout.split(weights)
         return forward_policies(layers, model.policy.normalizer(th.from_numpy(states)), model.policy.activation)
 
     before = actions()
