@@ -59,7 +59,7 @@ class GoGePo(GeneratorAlgorithm):
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
     :param evaluator_gradient_steps: evaluator steps a training round.
     :param generator_gradient_steps: generator steps a training round.
-    :param buffer_size: policies kept, first in first out.
+    :param buffer_size: policies kept, first in first out; four bytes a weight each.
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
     :param elite_fraction: see there.
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
@@ -78,7 +78,7 @@ class GoGePo(GeneratorAlgorithm):
         env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = DEFAULT_LEARNING_RATE,
         evaluator_learning_rate: float | Schedule = 1e-3,
-        buffer_size: int = 10_000,
+        buffer_size: int = 4_000,
         batch_size: int = 16,
         recency: float = 1.1,
         elite_fraction: float = 0.5,
