@@ -2,7 +2,7 @@
 
 - ``docs/figures/gpim.svg``: normalised distance to held-out goals over env steps, one curve a method.
 - ``docs/figures/gpim_goals.svg``: paths of the goal-conditioned policy for each kind of goal.
-- ``docs/learning_curves/gpim.md``: the last evaluation of each method.
+- ``docs/learning_curves/gpim.md``, ``gpim_reward.md``: the last evaluation of each method; the learned reward in numbers.
 - ``docs/figures/gpim_reward.svg``: the learned reward beside the straight-line distance and the way around the walls.
 
 Needs matplotlib.
@@ -15,7 +15,7 @@ import functools
 import heapq
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,6 +50,17 @@ ROWS = {
 }
 TABLE = Path(__file__).parents[1] / "docs" / "learning_curves" / "gpim.md"
 MAP_TITLES = {"fixed": "learned reward", "map": "with more exploration"}
+MAP_RUNS = {"fixed": "Runs above", "map": "More exploration"}
+STATISTICS = (
+    "Rank correlation with the way around the walls",
+    "Rank correlation with the straight line",
+    "Near walls: with the way around the walls, at equal straight line",
+    "Near walls: with the straight line, at equal way around the walls",
+    "Reward 1 unit from the goal, across a wall",
+    "Reward 1 unit from the goal, beside the wall",
+)
+NEAR = 5.0
+REWARD_TABLE = TABLE.with_name("gpim_reward.md")
 MAP_GOAL = np.array([1.5, 8.5])  # behind a wall
 
 
@@ -196,14 +207,41 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.corrcoef(one.argsort().argsort(), other.argsort().argsort())[0, 1])
 
 
-def correlations(log_q: np.ndarray, goals: np.ndarray, layout: str) -> np.ndarray:
-    """(n_goals, 2) rank correlations of the learned reward: with minus the way around walls, with minus the straight line."""
-    rows = []
+def partial_rank_correlation(one: np.ndarray, other: np.ndarray, given: np.ndarray) -> float:
+    """Rank correlation of two quantities where a third one is the same."""
+    both, first, second = rank_correlation(one, other), rank_correlation(one, given), rank_correlation(other, given)
+    return float((both - first * second) / np.sqrt((1 - first**2) * (1 - second**2)))
+
+
+class MapStatistics(NamedTuple):
+    """What a learned reward has to do with the length of the way around the walls, and with that of the straight line.
+
+    ``around``, ``straight``: rank correlations over the plane, mean over the goals. ``around_at_equal_straight`` and
+    ``straight_at_equal_around``: partial ones within :data:`NEAR` of those goals where a wall makes the way longer by 2 or
+    more somewhere. ``across``, ``beside``: mean reward 1 from the goal.
+    """
+
+    around: float
+    straight: float
+    around_at_equal_straight: float
+    straight_at_equal_around: float
+    across: float
+    beside: float
+
+
+def map_statistics(log_q: np.ndarray, goals: np.ndarray, layout: str) -> MapStatistics:
+    """Of one run."""
+    over_plane, near_walls = [], []
     for goal in goals:
-        reward = learned_reward(log_q, goal)
+        reward, around = learned_reward(log_q, goal), distances_around_walls(goal, layout)
         straight = np.linalg.norm(map_positions() - goal, axis=1)
-        rows.append((rank_correlation(reward, -distances_around_walls(goal, layout)), rank_correlation(reward, -straight)))
-    return np.array(rows)
+        over_plane.append((rank_correlation(reward, -around), rank_correlation(reward, -straight)))
+        near = straight < NEAR
+        if (around - straight)[near].max() >= 2:
+            r, a, s = reward[near], -around[near], -straight[near]
+            near_walls.append((partial_rank_correlation(r, a, s), partial_rank_correlation(r, s, a)))
+    rewards = (reward_between(log_q, pairs) for pairs in pairs_at_walls(layout))
+    return MapStatistics(*np.mean(over_plane, axis=0), *np.mean(near_walls, axis=0), *rewards)
 
 
 def draw_reward(axes: Any) -> None:
@@ -233,25 +271,19 @@ def read_log_qs() -> dict[str, dict[int, np.ndarray]]:
     return {task: log_qs for task, log_qs in found.items() if log_qs}
 
 
-def print_reward() -> None:
-    """How the learned reward goes with the straight line and with the way around the walls, for each run."""
+def reward_table() -> str:
+    """The learned rewards' :class:`MapStatistics`, lowest and highest of the seeds, in Markdown."""
     layout = TASKS["fixed"].env_arguments["layout"]
     goals = np.load(RESULTS / "fixed" / "gpim" / "1.npz")["targets"][:, -1].astype(float)
-    pairs = pairs_at_walls(layout)
-    for task, log_qs in read_log_qs().items():
-        for seed, log_q in log_qs.items():
-            around, straight = correlations(log_q, goals, layout).T
-            across, beside = (reward_between(log_q, some) for some in pairs)
-            print(
-                f"{task}, seed {seed}: rank correlation of the learned reward, mean over {len(goals)} goals: "
-                f"{around.mean():.3f} with the way around the walls, {straight.mean():.3f} with the straight line; "
-                f"mean reward 1 from the goal: {across:.2f} across a wall, {beside:.2f} beside it"
-            )
-    both = [
-        rank_correlation(np.linalg.norm(map_positions() - goal, axis=1), distances_around_walls(goal, layout))
-        for goal in goals
+    runs = {
+        task: np.array([map_statistics(log_q, goals, layout) for log_q in log_qs.values()])
+        for task, log_qs in read_log_qs().items()
+    }
+    rows = [
+        [title, *(f"{values[:, i].min():.2f} to {values[:, i].max():.2f}" for values in runs.values())]
+        for i, title in enumerate(STATISTICS)
     ]
-    print(f"straight line and way around the walls: {np.mean(both):.3f}")
+    return tables.table(["", *(f"{MAP_RUNS[task]} ({_count(len(values))})" for task, values in runs.items())], rows)
 
 
 def results_table() -> str:
@@ -302,7 +334,7 @@ def main() -> None:
     figure.savefig(folder / f"gpim_goals.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
     n_maps = len(read_log_qs())
     if n_maps:
-        print_reward()
+        REWARD_TABLE.write_text(reward_table(), encoding="utf-8")
         figure, axes = plt.subplots(1, n_maps + 2, figsize=(3.7 * (n_maps + 2), 3.4), layout="constrained")
         draw_reward(axes)
         figure.savefig(folder / f"gpim_reward.{suffix}", metadata={"Date": None} if suffix == "svg" else None, dpi=150)

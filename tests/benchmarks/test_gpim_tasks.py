@@ -36,8 +36,20 @@ def test_maze_draws_the_same_goals_each_time_and_goes_on_at_the_goal(monkeypatch
     assert (first.targets == first.targets[:, :1]).all()
 
 
-def test_table_of_the_docs_is_that_of_the_results():
+def test_tables_of_the_docs_are_those_of_the_results():
     pytest.importorskip("matplotlib")
     from benchmarks import gpim_figures
 
     assert gpim_figures.TABLE.read_text(encoding="utf-8") == gpim_figures.results_table()
+    assert gpim_figures.REWARD_TABLE.read_text(encoding="utf-8") == gpim_figures.reward_table()
+
+
+def test_a_reward_that_is_the_way_around_the_walls_has_nothing_to_do_with_the_straight_line():
+    pytest.importorskip("matplotlib")
+    from benchmarks.gpim_figures import partial_rank_correlation
+
+    rng = np.random.default_rng(0)
+    straight, detour, noise = rng.normal(size=(3, 2000))
+    around = straight + detour
+    assert partial_rank_correlation(around + 0.1 * noise, around, straight) > 0.95
+    assert abs(partial_rank_correlation(around + noise, straight, around)) < 0.05
