@@ -61,9 +61,11 @@ def probing_actions(model: Any, policy_weights: th.Tensor, stored: bool = False)
             return policy.action_map.squash(forward_policies(layers, states, policy.activation)).flatten(1)
 
     chunks = []
-    for chunk in th.split(policy_weights, CHUNK):
-        with th.no_grad():
-            weights = model.stored_weights(chunk.to(policy.device)) if stored else chunk.to(policy.device)
+    with th.no_grad():
+        for chunk in th.split(policy_weights, CHUNK):
+            weights = chunk.to(policy.device)
+            if stored:
+                weights = model.stored_weights(weights)
             chunks.append(fingerprint(policy.layout.split(weights)).cpu())
     return th.cat(chunks).double().numpy(), probing
 

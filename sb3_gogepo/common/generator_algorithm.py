@@ -22,6 +22,7 @@ from sb3_gogepo.common.checks import check_choice, check_number, check_range
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.faults import Discard
 from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy
+from sb3_gogepo.common.policy_weights import Layer
 from sb3_gogepo.common.rollout import Actors, Episode, PolicyActors, run_episodes
 
 
@@ -196,18 +197,18 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def _to_store(self, candidates: Candidates, index: int) -> th.Tensor:
         """(n_weights,) what the buffer keeps of a candidate."""
-        policy_weights = candidates.policy_weights[index : index + 1]
-        if self.fold_normalization:
-            first, *others = self.policy.layout.split(policy_weights)
-            policy_weights = self.policy.layout.join([self.policy.normalizer.fold(first), *others])
-        return policy_weights[0]
+        return self._change_first_layer(self.policy.normalizer.fold, candidates.policy_weights[index : index + 1])[0]
 
     def stored_weights(self, policy_weights: th.Tensor) -> th.Tensor:
         """(n_policies, n_weights) from the buffer -> the same for observations as normalized now."""
+        return self._change_first_layer(self.policy.normalizer.unfold, policy_weights)
+
+    def _change_first_layer(self, change: Callable[[Layer], Layer], policy_weights: th.Tensor) -> th.Tensor:
+        """(n_policies, n_weights) with ``change`` applied to the first layers; as they are without ``fold_normalization``."""
         if not self.fold_normalization:
             return policy_weights
         first, *others = self.policy.layout.split(policy_weights)
-        return self.policy.layout.join([self.policy.normalizer.unfold(first), *others])
+        return self.policy.layout.join([change(first), *others])
 
     def _log_candidates(self, candidates: Candidates) -> None:
         super()._log_candidates(candidates)
