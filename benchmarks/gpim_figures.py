@@ -1,4 +1,4 @@
-"""Draws what ``benchmarks.gpim`` has measured so far, and writes the docs' table: ``python -m benchmarks.gpim_figures``.
+"""Draws what ``benchmarks.gpim`` has measured so far, and writes the docs' tables: ``python -m benchmarks.gpim_figures``.
 
 - ``docs/figures/gpim.svg``: normalised distance to held-out goals over env steps, one curve a method.
 - ``docs/figures/gpim_goals.svg``: paths of the goal-conditioned policy for each kind of goal.
@@ -15,7 +15,7 @@ import functools
 import heapq
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 
 from benchmarks import tables
 from benchmarks.gpim import MAP_SIDE, METHODS, RESULTS, map_positions
-from benchmarks.gpim_tasks import TASKS
+from benchmarks.gpim_tasks import TASKS, in_order
 from sb3_gogepo.gpim.navigation import LAYOUTS, SIZE
 
 LABELS = {
@@ -51,14 +51,6 @@ ROWS = {
 TABLE = Path(__file__).parents[1] / "docs" / "learning_curves" / "gpim.md"
 MAP_TITLES = {"fixed": "learned reward", "map": "with more exploration"}
 MAP_RUNS = {"fixed": "Runs above", "map": "More exploration"}
-STATISTICS = (
-    "Rank correlation with the way around the walls",
-    "Rank correlation with the straight line",
-    "Near walls: with the way around the walls, at equal straight line",
-    "Near walls: with the straight line, at equal way around the walls",
-    "Reward 1 unit from the goal, across a wall",
-    "Reward 1 unit from the goal, beside the wall",
-)
 NEAR = 5.0
 REWARD_TABLE = TABLE.with_name("gpim_reward.md")
 MAP_GOAL = np.array([1.5, 8.5])  # behind a wall
@@ -137,6 +129,11 @@ def _count(n: int) -> str:
     return f"{n} seed{'s' if n != 1 else ''}"
 
 
+def distances_straight(goal: np.ndarray) -> np.ndarray:
+    """(MAP_SIDE ** 2,) length of the straight line to ``goal``."""
+    return np.linalg.norm(map_positions() - goal, axis=1)
+
+
 def distances_around_walls(goal: np.ndarray, layout: str) -> np.ndarray:
     """(MAP_SIDE ** 2,) length of the shortest way to ``goal`` along the grid of the map, eight directions, through no wall."""
     start = nearest(goal)
@@ -213,42 +210,40 @@ def partial_rank_correlation(one: np.ndarray, other: np.ndarray, given: np.ndarr
     return float((both - first * second) / np.sqrt((1 - first**2) * (1 - second**2)))
 
 
-class MapStatistics(NamedTuple):
-    """What a learned reward has to do with the length of the way around the walls, and with that of the straight line.
+def map_statistics(log_q: np.ndarray, goals: np.ndarray, ways: list[np.ndarray], layout: str) -> dict[str, float]:
+    """What the learned reward of a run has to do with the way around the walls, and with the straight line.
 
-    ``around``, ``straight``: rank correlations over the plane, mean over the goals. ``around_at_equal_straight`` and
-    ``straight_at_equal_around``: partial ones within :data:`NEAR` of those goals where a wall makes the way longer by 2 or
-    more somewhere. ``across``, ``beside``: mean reward 1 from the goal.
+    Rank correlations over the plane, mean over the goals; partial ones within :data:`NEAR` of those goals where a wall makes
+    the way longer by 2 or more somewhere; and the mean reward 1 from the goal.
+
+    :param ways: :func:`distances_around_walls` of each goal.
     """
-
-    around: float
-    straight: float
-    around_at_equal_straight: float
-    straight_at_equal_around: float
-    across: float
-    beside: float
-
-
-def map_statistics(log_q: np.ndarray, goals: np.ndarray, layout: str) -> MapStatistics:
-    """Of one run."""
     over_plane, near_walls = [], []
-    for goal in goals:
-        reward, around = learned_reward(log_q, goal), distances_around_walls(goal, layout)
-        straight = np.linalg.norm(map_positions() - goal, axis=1)
+    for goal, around in zip(goals, ways, strict=True):
+        reward, straight = learned_reward(log_q, goal), distances_straight(goal)
         over_plane.append((rank_correlation(reward, -around), rank_correlation(reward, -straight)))
         near = straight < NEAR
         if (around - straight)[near].max() >= 2:
             r, a, s = reward[near], -around[near], -straight[near]
             near_walls.append((partial_rank_correlation(r, a, s), partial_rank_correlation(r, s, a)))
-    rewards = (reward_between(log_q, pairs) for pairs in pairs_at_walls(layout))
-    return MapStatistics(*np.mean(over_plane, axis=0), *np.mean(near_walls, axis=0), *rewards)
+    with_around, with_straight = np.mean(over_plane, axis=0)
+    with_around_near, with_straight_near = np.mean(near_walls, axis=0)
+    across, beside = (reward_between(log_q, pairs) for pairs in pairs_at_walls(layout))
+    return {
+        "Rank correlation with the way around the walls": with_around,
+        "Rank correlation with the straight line": with_straight,
+        "Near walls: with the way around the walls, at equal straight line": with_around_near,
+        "Near walls: with the straight line, at equal way around the walls": with_straight_near,
+        "Reward 1 unit from the goal, across a wall": across,
+        "Reward 1 unit from the goal, beside the wall": beside,
+    }
 
 
 def draw_reward(axes: Any) -> None:
     """Maps for one goal: learned reward of the first seed of each task that has one, straight line, way around the walls."""
     layout = TASKS["fixed"].env_arguments["layout"]
     maps = [
-        ("negative straight-line distance", -np.linalg.norm(map_positions() - MAP_GOAL, axis=1)),
+        ("negative straight-line distance", -distances_straight(MAP_GOAL)),
         ("negative way around the walls", -distances_around_walls(MAP_GOAL, layout)),
     ]
     for task, log_qs in reversed(read_log_qs().items()):
@@ -272,18 +267,21 @@ def read_log_qs() -> dict[str, dict[int, np.ndarray]]:
 
 
 def reward_table() -> str:
-    """The learned rewards' :class:`MapStatistics`, lowest and highest of the seeds, in Markdown."""
+    """:func:`map_statistics` of the learned rewards, lowest and highest of the seeds, in Markdown."""
     layout = TASKS["fixed"].env_arguments["layout"]
     goals = np.load(RESULTS / "fixed" / "gpim" / "1.npz")["targets"][:, -1].astype(float)
-    runs = {
-        task: np.array([map_statistics(log_q, goals, layout) for log_q in log_qs.values()])
-        for task, log_qs in read_log_qs().items()
-    }
-    rows = [
-        [title, *(f"{values[:, i].min():.2f} to {values[:, i].max():.2f}" for values in runs.values())]
-        for i, title in enumerate(STATISTICS)
-    ]
-    return tables.table(["", *(f"{MAP_RUNS[task]} ({_count(len(values))})" for task, values in runs.items())], rows)
+    ways = [distances_around_walls(goal, layout) for goal in goals]
+    header, columns = [""], []
+    for task, log_qs in read_log_qs().items():
+        header.append(f"{MAP_RUNS[task]} ({_count(len(log_qs))})")
+        columns.append([map_statistics(log_q, goals, ways, layout) for log_q in log_qs.values()])
+    rows = []
+    for title in columns[0][0]:
+        ranges = [[statistics[title] for statistics in column] for column in columns]
+        rows.append([title, *(f"{min(values):.2f} to {max(values):.2f}" for values in ranges)])
+    both = np.mean([rank_correlation(distances_straight(goal), way) for goal, way in zip(goals, ways, strict=True)])
+    between = f"Between the straight line and the way around the walls, the rank correlation is {both:.2f}.\n"
+    return tables.table(header, rows) + "\n" + between
 
 
 def results_table() -> str:
@@ -310,9 +308,7 @@ def print_order() -> None:
         for seed in read_curves("sequence", method):
             arrays = np.load(RESULTS / "sequence" / method / f"{seed}.npz")
             positions, targets = arrays["positions"].astype(float), arrays["targets"].astype(float)
-            half = targets.shape[1] // 2
-            to_first, to_second = (np.linalg.norm(positions[:, half] - targets[:, k], axis=1) for k in (half - 1, -1))
-            share = f"{100 * (to_first < to_second).mean():.0f} %"
+            share = f"{100 * in_order(positions, targets).mean():.0f} %"
             print(f"sequence, {method}, seed {seed}: nearer to the first place than to the second when it is due: {share}")
 
 

@@ -159,6 +159,17 @@ TASKS: dict[str, Task] = {
 }
 
 
+def in_order(positions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Sequences of two places: (n_goals,) is the first place nearer than the second one when it is due?
+
+    :param positions: (n_goals, horizon + 1, 2) as in :class:`Evaluation`.
+    :param targets: (n_goals, horizon, 2) likewise.
+    """
+    half = targets.shape[1] // 2
+    to_first, to_second = (np.linalg.norm(positions[:, half] - targets[:, k], axis=1) for k in (half - 1, -1))
+    return to_first < to_second
+
+
 def evaluate(act: Act, task: Task) -> Evaluation:
     """One episode for each of the held-out goals, all at once."""
     envs = [task.make() for _ in range(N_GOALS)]
