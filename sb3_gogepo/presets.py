@@ -35,6 +35,7 @@ PAPER: dict[str, Any] = dict(
         output_scale=2.0,
         average_tile_biases=True,
         weight_bound=None,
+        n_evaluators=1,
         n_probing_states=200,
         evaluator_net_arch=[256, 256],
         probing_states_init="uniform",

@@ -42,7 +42,7 @@ class PolicyMap(NamedTuple):
 
 
 def probing_actions(model: Any, policy_weights: th.Tensor, stored: bool = False) -> tuple[np.ndarray, str]:
-    """(n_policies, n_weights) -> (n_policies, n_probing_states * n_actions) probing actions, and which states they are of.
+    """(n_policies, n_weights) -> (n_policies, n_states * n_actions) probing actions, and which states they are of.
 
     :param model: an algorithm that generates policies. Without learned probing states, 50 states are drawn from N(0, 1),
         where normalized observations lie, always the same ones.
@@ -99,10 +99,10 @@ def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2
 
 
 class ProbingStates(NamedTuple):
-    """The evaluator's probing states, the most influential first.
+    """The probing states of all evaluators, the most influential first.
 
-    :param states: (n_probing_states, n_obs), normalized observations.
-    :param influence: (n_probing_states,) share of the state's actions in the size of the gradient of the predicted return.
+    :param states: (n_states, n_obs), normalized observations.
+    :param influence: (n_states,) share of the state's actions in the size of the gradient of the predicted return.
     """
 
     states: np.ndarray
@@ -123,9 +123,9 @@ def rank_probing_states(model: Any, commands: np.ndarray) -> ProbingStates:
         layers = model.policy.generate_layers(th.as_tensor(np.asarray(commands, dtype=np.float64), device=model.policy.device))
         actions = evaluator.fingerprint(layers)
     actions.requires_grad_(True)
-    (gradients,) = th.autograd.grad(evaluator.predictor(actions).sum(), actions)
-    states = evaluator.probing_states.detach().cpu().numpy()
-    # (n_commands, n_probing_states * n_actions) -> (n_probing_states,)
+    (gradients,) = th.autograd.grad(evaluator.predict(actions).sum(), actions)
+    states = evaluator.probing_states.detach().flatten(0, 1).cpu().numpy()
+    # (n_commands, n_states * n_actions) -> (n_states,)
     influence = gradients.abs().mean(dim=0).unflatten(0, (len(states), -1)).sum(dim=1).cpu().numpy()
     order = np.argsort(-influence, kind="stable")
     return ProbingStates(states[order], influence[order] / max(float(influence.sum()), 1e-12))

@@ -12,17 +12,19 @@ Evaluate = Callable[[Sequence[Layer]], th.Tensor]
 
 
 def evaluator_loss(evaluator: Evaluate, layers: Sequence[Layer], returns: th.Tensor, counts: th.Tensor) -> th.Tensor:
-    """Mean of (V(theta) - R)^2 (Algorithm 1, line 9) over a batch.
+    """Mean of (V(theta) - R)^2 (Algorithm 1, line 9) over a batch and all evaluators V.
 
     :param layers: layers of n_policies different stored (noisy) policies.
     :param returns: (n_policies,) what each of them achieved.
     :param counts: (n_policies,) how often each is in the batch.
     """
-    return batch_mean((evaluator(layers) - returns).square(), counts)
+    return batch_mean((evaluator(layers) - returns).square().mean(dim=0), counts)
 
 
 def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Tensor, counts: th.Tensor) -> th.Tensor:
-    """Mean of (V(G(c)) - c)^2 (Algorithm 1, line 13) over a batch.
+    """Mean of (V(G(c)) - c)^2 (Algorithm 1, line 13) over a batch and all evaluators V.
+
+    It is (mean V - c)^2 + the variance of the V's predictions: the generator learns to keep to policies that they agree on.
 
     The gradient is meant for the generator that made ``layers``. The evaluator is left alone as long as the caller
     optimizes the generator's parameters only.
@@ -31,7 +33,7 @@ def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Te
     :param commands: (n_policies,) commanded returns.
     :param counts: (n_policies,) how often each is in the batch.
     """
-    return batch_mean((evaluator(layers) - commands).square(), counts)
+    return batch_mean((evaluator(layers) - commands).square().mean(dim=0), counts)
 
 
 def regression_loss(

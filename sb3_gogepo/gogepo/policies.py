@@ -19,7 +19,9 @@ from sb3_gogepo.common.policies import GeneratorPolicy
 class GoGePoPolicy(GeneratorPolicy):
     """Generator G and evaluator V.
 
-    :param n_probing_states: probing states of the evaluator.
+    :param n_evaluators: independent evaluators, as the critics of TD3 and SAC: where they disagree, nobody knows, and the
+        generator's loss is large.
+    :param n_probing_states: probing states of each evaluator.
     :param evaluator_net_arch: hidden layers from the probing actions to the return.
     :param probing_states_init: ``"uniform"`` on [0, 1) as the original, or ``"normal"``, where normalized observations lie.
     :param scale_probing_actions: probing actions of a Box in the env's units as the original, rather than in [-1, 1].
@@ -36,7 +38,8 @@ class GoGePoPolicy(GeneratorPolicy):
         observation_space: spaces.Box,
         action_space: spaces.Box | spaces.Discrete,
         lr_schedule: Schedule | None = None,
-        n_probing_states: int = 50,
+        n_evaluators: int = 5,
+        n_probing_states: int = 10,
         evaluator_net_arch: Sequence[int] = (256, 256),
         probing_states_init: str = "normal",
         scale_probing_actions: bool = False,
@@ -55,11 +58,13 @@ class GoGePoPolicy(GeneratorPolicy):
             optimizer_kwargs=optimizer_kwargs,
             **generator_kwargs,
         )
+        check_number("n_evaluators", n_evaluators, minimum=1, integer=True)
         check_number("n_probing_states", n_probing_states, minimum=1, integer=True)
         check_sizes("evaluator_net_arch", evaluator_net_arch)
         check_choice("probing_states_init", probing_states_init, ("uniform", "normal"))
         check_choice("evaluator_input", evaluator_input, ("probing_actions", "weights"))
         self.evaluator_kwargs = dict(
+            n_evaluators=n_evaluators,
             n_probing_states=n_probing_states,
             evaluator_net_arch=list(evaluator_net_arch),
             probing_states_init=probing_states_init,
@@ -68,11 +73,11 @@ class GoGePoPolicy(GeneratorPolicy):
         )
         self.evaluator: Evaluator | WeightsEvaluator
         if evaluator_input == "weights":
-            self.evaluator = WeightsEvaluator(self.layout, net_arch=evaluator_net_arch)
+            self.evaluator = WeightsEvaluator(n_evaluators, self.layout, net_arch=evaluator_net_arch)
         else:
             draw = th.rand if probing_states_init == "uniform" else th.randn
             self.evaluator = Evaluator(
-                probing_states=draw(n_probing_states, observation_space.shape[0]),
+                probing_states=draw(n_evaluators, n_probing_states, observation_space.shape[0]),
                 n_actions=self.action_map.n_outputs,
                 activation=self.activation,
                 squash=self.action_map.squash_to_env_units if scale_probing_actions else self.action_map.squash,
@@ -85,9 +90,9 @@ class GoGePoPolicy(GeneratorPolicy):
 
     @th.no_grad()
     def predict_returns(self, commands: np.ndarray | Sequence[float]) -> np.ndarray:
-        """V(G(c)) for (n_commands,) commands: (n_commands,) returns the evaluator expects, in return units."""
+        """V(G(c)) for (n_commands,) commands: (n_commands,) returns the evaluators expect on average, in return units."""
         layers = self.generate_layers(th.as_tensor(np.asarray(commands, dtype=np.float64), device=self.device))
-        predictions = self.evaluator(layers)
+        predictions = self.evaluator(layers).mean(dim=0)
         return self.return_scaler.unscale(predictions.double()).cpu().numpy()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

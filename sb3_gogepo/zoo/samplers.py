@@ -24,7 +24,8 @@ def sample_gogepo_params(trial: Any, n_actions: int, n_envs: int, additional_arg
     trial.suggest_float("elite_fraction", 0.0, 1.0)
     trial.suggest_float("imitation_coef", 0.01, 10.0, log=True)
     trial.suggest_float("command_increment_std", 0.0, 1.0)
-    trial.suggest_categorical("n_probing_states", [20, 50, 100, 200])
+    trial.suggest_categorical("n_evaluators", [1, 2, 5, 10])
+    trial.suggest_categorical("n_probing_states", [5, 10, 20, 50])
     hyperparams = convert_gogepo_params(trial.params)
     trial.set_user_attr("batch_size", hyperparams["batch_size"])
     return hyperparams
@@ -34,7 +35,7 @@ def convert_gogepo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Turn a trial's stored parameters into constructor arguments of GoGePo."""
     hyperparams = dict(sampled_params)
     hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
-    hyperparams["policy_kwargs"] = {"n_probing_states": hyperparams.pop("n_probing_states")}
+    hyperparams["policy_kwargs"] = {name: hyperparams.pop(name) for name in ("n_evaluators", "n_probing_states")}
     return hyperparams
 
 

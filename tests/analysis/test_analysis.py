@@ -58,9 +58,10 @@ def test_wrong_arguments(tmp_path):
 
 def linear_model():
     """Policies a = tanh(w . s + b) on two observations; probing states e1 and e2."""
-    model = make(policy_kwargs=dict(net_arch=[], generator_net_arch=[8], n_probing_states=2, evaluator_net_arch=[]))
+    policy_kwargs = dict(net_arch=[], generator_net_arch=[8], n_evaluators=1, n_probing_states=2, evaluator_net_arch=[])
+    model = make(policy_kwargs=policy_kwargs)
     with th.no_grad():
-        model.policy.evaluator.probing_states.copy_(th.eye(2))
+        model.policy.evaluator.probing_states.copy_(th.eye(2).unsqueeze(0))
     return model
 
 
@@ -100,7 +101,7 @@ def test_probing_states_are_ranked_by_the_gradient():
     """V = 1 * a(e1) - 3 * a(e2): the second state has three quarters of the influence."""
     model = linear_model()
     with th.no_grad():
-        model.policy.evaluator.predictor[0].weight.copy_(th.tensor([[1.0, -3.0]]))
+        model.policy.evaluator.predictor[0].weight.copy_(th.tensor([[[1.0, -3.0]]]))
     ranked = rank_probing_states(model, np.array([0.0, 1.0]))
     np.testing.assert_allclose(ranked.influence, [0.75, 0.25])
     np.testing.assert_array_equal(ranked.states, [[0, 1], [1, 0]])

@@ -10,13 +10,24 @@ LAYOUT = WeightLayout((1, 1))
 
 def sum_of_weights(layers):
     """An 'evaluator' that predicts weight + bias of the linear policy."""
-    return layers[0].weight[:, 0, 0] + layers[0].bias[:, 0]
+    return (layers[0].weight[:, 0, 0] + layers[0].bias[:, 0]).unsqueeze(0)
 
 
 @pytest.mark.parametrize("loss", [evaluator_loss, generator_loss])
 def test_value_by_hand(loss):
     layers = LAYOUT.split(th.tensor([[1.0, 2.0], [0.0, -1.0]]))  # predictions 3 and -1
     assert loss(sum_of_weights, layers, th.tensor([1.0, 0.0]), counts=th.tensor([3.0, 1.0])).item() == (3 * 2**2 + 1**2) / 4
+
+
+def test_disagreement_adds_its_variance():
+    """Two evaluators at 1 and 2 above the truth: (1 + 4) / 2, that is their mean's error squared plus their variance."""
+
+    def two(layers):
+        prediction = sum_of_weights(layers)
+        return th.cat([prediction + 1, prediction + 2])
+
+    layers = LAYOUT.split(th.tensor([[1.0, 2.0]]))
+    assert generator_loss(two, layers, th.tensor([3.0]), counts=th.ones(1)).item() == 1.5**2 + 0.5**2
 
 
 def test_gradient_by_hand():

@@ -15,7 +15,7 @@ def make_policy(action_space=ACTION_SPACE, **kwargs):
 
 def test_initial_probing_states():
     uniform = make_policy(n_probing_states=500, probing_states_init="uniform").evaluator.probing_states
-    assert uniform.shape == (500, 3)
+    assert uniform.shape == (5, 500, 3)
     assert 0 <= uniform.min() < 0.05
     assert 0.95 < uniform.max() < 1
     normal = make_policy(n_probing_states=500, probing_states_init="normal").evaluator.probing_states
@@ -29,7 +29,7 @@ def test_initial_probing_states():
 @th.no_grad()
 def test_probing_actions(scale_probing_actions, low, high):
     """Of policies that act at their lowest and at their highest: all weights 0, all output biases -50 or 50."""
-    policy = make_policy(n_probing_states=4, scale_probing_actions=scale_probing_actions)
+    policy = make_policy(n_evaluators=2, n_probing_states=2, scale_probing_actions=scale_probing_actions)
     policy_weights = th.zeros(2, policy.layout.n_weights)
     policy_weights[0, -2:], policy_weights[1, -2:] = -50, 50
     fingerprints = policy.evaluator.fingerprint(policy.layout.split(policy_weights))
@@ -38,7 +38,7 @@ def test_probing_actions(scale_probing_actions, low, high):
 
 @th.no_grad()
 def test_probing_actions_of_discrete_policies_are_the_logits():
-    policy = make_policy(spaces.Discrete(3, start=5), n_probing_states=2)
+    policy = make_policy(spaces.Discrete(3, start=5), n_evaluators=1, n_probing_states=2)
     policy_weights = th.zeros(1, policy.layout.n_weights)
     policy_weights[0, -3:] = th.tensor([7.0, -8.0, 9.0])
     assert policy.evaluator.fingerprint(policy.layout.split(policy_weights)).tolist() == [[7, -8, 9] * 2]
@@ -52,6 +52,7 @@ def test_constructor_parameters_rebuild_the_policy():
         embedding_dim=2,
         output_scale=0.5,
         average_tile_biases=True,
+        n_evaluators=3,
         n_probing_states=7,
         evaluator_net_arch=[6],
         probing_states_init="uniform",
@@ -71,14 +72,14 @@ def test_constructor_parameters_rebuild_the_policy():
 @th.no_grad()
 def test_evaluator_of_raw_weights():
     """With all layers of the predictor but a linear one gone, the prediction is a weighted sum of the policy's weights."""
-    policy = make_policy(evaluator_input="weights", evaluator_net_arch=[])
+    policy = make_policy(evaluator_input="weights", n_evaluators=1, evaluator_net_arch=[])
     (linear,) = policy.evaluator.predictor
-    linear.weight.copy_(th.arange(policy.layout.n_weights).unsqueeze(0))
+    linear.weight.copy_(th.arange(policy.layout.n_weights).expand(1, 1, -1))
     linear.bias.fill_(3)
     policy_weights = th.zeros(2, policy.layout.n_weights)
     policy_weights[0, 1], policy_weights[1, -1] = 10, 1
     predictions = policy.evaluator(policy.layout.split(policy_weights))
-    assert predictions.tolist() == [13, policy.layout.n_weights + 2]
+    assert predictions.tolist() == [[13, policy.layout.n_weights + 2]]
 
 
 def test_wrong_evaluator_input():
