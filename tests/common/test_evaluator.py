@@ -9,7 +9,8 @@ LAYOUT = WeightLayout((3, 6, 5, 2))
 
 
 def make_evaluator(squash=th.tanh, n_probing_states=4, n_evaluators=1):
-    return Evaluator(th.randn(n_evaluators, n_probing_states, 3), n_actions=2, activation=th.tanh, squash=squash, net_arch=(8,))
+    states = th.randn(n_evaluators, n_probing_states, 3)
+    return Evaluator(states, n_actions=2, activation=th.tanh, squash=squash, net_arch=(8,))
 
 
 def permute_hidden_units(layers, i, order):
