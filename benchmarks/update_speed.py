@@ -1,7 +1,8 @@
 """How long one training round takes, against a plain implementation of the same loss: ``make bench-update``.
 
 Both sides do the round of ``presets.PAPER`` (4 evaluator and 19 generator steps, batch 16, 200 probing states) on the
-same buffer, alternating in one process, so the ratio does not depend on what else the machine does.
+same buffer, alternating in one process, so the ratio does not depend on what else the machine does. ``--compile`` adds
+the package's networks under ``torch.compile``; the first round, where it compiles, is printed too.
 """
 
 from __future__ import annotations
@@ -60,21 +61,36 @@ class PlainGoGePo(GoGePo):
         return loss.detach()
 
 
-def median_seconds(parts: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median time of each part; they take turns, and the first round warms up."""
+def make_compiled(preset: dict) -> GoGePo:
+    """The package's model with compiled networks, for batches of any number of different policies."""
+    model = make_model(preset)
+    generator, evaluator = model.policy.generator, model.policy.evaluator
+    generator.generate_layers = th.compile(generator.generate_layers, dynamic=True)  # type: ignore[method-assign]
+    evaluator.forward = th.compile(evaluator.forward, dynamic=True)  # type: ignore[method-assign]
+    return model
+
+
+def measure_seconds(parts: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Times of each part; they take turns, and the first of ``rounds + 1`` warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(rounds + 1):
         for name, part in parts.items():
             start = time.perf_counter()
             part()
             seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values[1:])) for name, values in seconds.items()}
+    return seconds
+
+
+def median_seconds(parts: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median time of each part, the warm-up left out."""
+    return {name: float(np.median(values[1:])) for name, values in measure_seconds(parts, rounds).items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile; needs a C++ compiler")
     options = parser.parse_args()
     th.set_num_threads(options.threads)
     plain = make_model(presets.PAPER)
@@ -83,10 +99,13 @@ def main() -> None:
         optimizer = getattr(plain.policy, name)
         optimizer.param_groups[0].update(fused=False, foreach=False)
     models = {"plain, PAPER": plain, "sb3_gogepo, PAPER": make_model(presets.PAPER), "sb3_gogepo, default": make_model({})}
-    medians = median_seconds({name: partial(model.train, 1) for name, model in models.items()}, options.rounds)
-    print(f"{'one training round':22} {'ms':>8} {'plain / this':>13}")
+    if options.compile:
+        models |= {"compiled, PAPER": make_compiled(presets.PAPER), "compiled, default": make_compiled({})}
+    seconds = measure_seconds({name: partial(model.train, 1) for name, model in models.items()}, options.rounds)
+    medians = {name: float(np.median(values[1:])) for name, values in seconds.items()}
+    print(f"{'one training round':22} {'ms':>8} {'plain / this':>13} {'first, s':>9}")
     for name, median in medians.items():
-        print(f"{name:22} {1000 * median:8.1f} {medians['plain, PAPER'] / median:13.1f}")
+        print(f"{name:22} {1000 * median:8.1f} {medians['plain, PAPER'] / median:13.1f} {seconds[name][0]:9.1f}")
 
 
 if __name__ == "__main__":
