@@ -81,9 +81,14 @@ def measure_seconds(parts: Mapping[str, Callable[[], object]], rounds: int) -> d
     return seconds
 
 
+def take_medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
+    """Median of each part's times, the warm-up left out."""
+    return {name: float(np.median(values[1:])) for name, values in seconds.items()}
+
+
 def median_seconds(parts: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median time of each part, the warm-up left out."""
-    return {name: float(np.median(values[1:])) for name, values in measure_seconds(parts, rounds).items()}
+    """:func:`take_medians` of :func:`measure_seconds`."""
+    return take_medians(measure_seconds(parts, rounds))
 
 
 def main() -> None:
@@ -102,7 +107,7 @@ def main() -> None:
     if options.compile:
         models |= {"compiled, PAPER": make_compiled(presets.PAPER), "compiled, default": make_compiled({})}
     seconds = measure_seconds({name: partial(model.train, 1) for name, model in models.items()}, options.rounds)
-    medians = {name: float(np.median(values[1:])) for name, values in seconds.items()}
+    medians = take_medians(seconds)
     print(f"{'one training round':22} {'ms':>8} {'plain / this':>13} {'first, s':>9}")
     for name, median in medians.items():
         print(f"{name:22} {1000 * median:8.1f} {medians['plain, PAPER'] / median:13.1f} {seconds[name][0]:9.1f}")

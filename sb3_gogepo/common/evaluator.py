@@ -37,8 +37,8 @@ class Evaluator(nn.Module):
         self.probing_states = nn.Parameter(probing_states)
         self.activation = activation
         self.squash = squash
-        self.n_evaluators, n_probing_states, _ = probing_states.shape
-        self.predictor = make_predictor(self.n_evaluators, n_probing_states * n_actions, net_arch)
+        n_evaluators, n_probing_states, _ = probing_states.shape
+        self.predictor = make_predictor(n_evaluators, n_probing_states * n_actions, net_arch)
 
     def fingerprint(self, layers: Sequence[Layer]) -> th.Tensor:
         """Probing actions of each policy, state-major: (n_policies, n_evaluators * n_probing_states * n_actions)."""
@@ -46,7 +46,7 @@ class Evaluator(nn.Module):
 
     def predict(self, fingerprints: th.Tensor) -> th.Tensor:
         """:meth:`fingerprint` -> (n_evaluators, n_policies) predicted scaled returns: each sees its own probing states."""
-        return self.predictor(fingerprints.unflatten(1, (self.n_evaluators, -1)).transpose(0, 1)).squeeze(2)
+        return self.predictor(fingerprints.unflatten(1, (len(self.probing_states), -1)).transpose(0, 1)).squeeze(2)
 
     def forward(self, layers: Sequence[Layer]) -> th.Tensor:
         """Layers of n_policies policies -> (n_evaluators, n_policies) predicted scaled returns."""

@@ -12,6 +12,7 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * The next command is the best return so far. The paper adds 20 return units.
 - * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
   weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
+- * Five independent evaluators, whose losses are averaged: the generator keeps to policies that they agree on.
 - * Generated weights are bounded: the evaluator's gradient may drive them up without end.
 - * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
   steps that follow the number of env steps rather than episodes.
