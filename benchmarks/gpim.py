@@ -23,7 +23,6 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from subprocess import CalledProcessError, run
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +30,7 @@ import torch as th
 from stable_baselines3 import SAC
 
 from benchmarks.gpim_tasks import EVAL_SEED, N_GOALS, TASKS, evaluate
+from benchmarks.manifest import commit as current_commit
 from sb3_gogepo.common.archive import write_atomically
 from sb3_gogepo.gpim import GPIM
 from sb3_gogepo.gpim.navigation import SIZE
@@ -66,23 +66,28 @@ class Run(NamedTuple):
         return RESULTS / self.task / self.method / f"{self.seed}{suffix}"
 
 
+def settings_of(name: str, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(arguments, ``policy_kwargs``) of a task's model, seed and skill steps aside; two empty ones for ``random``."""
+    task = TASKS[name]
+    if method == "random":
+        return {}, {}
+    settings = {**SAC_SETTINGS, **task.sac_arguments}
+    if method == "sac_l2":
+        return settings, dict(net_arch=NET_ARCH)
+    return {**settings, **task.gpim_arguments}, {**POLICY_KWARGS, **task.policy_kwargs}
+
+
 def make_model(name: str, method: str, seed: int) -> Any:
     """GPIM or SAC for a task, with the same networks and settings of SAC; None for ``random``."""
     task = TASKS[name]
-    settings = {**SAC_SETTINGS, **task.sac_arguments}
+    settings, policy_kwargs = settings_of(name, method)
     if method == "random":
         return None
+    common: dict[str, Any] = dict(policy="MultiInputPolicy", env=task.make(), seed=seed, device="cpu")
     if method == "sac_l2":
-        policy_kwargs: dict[str, Any] = dict(net_arch=NET_ARCH, optimizer_kwargs=dict(fused=True))
-        return SAC("MultiInputPolicy", task.make(), seed=seed, device="cpu", policy_kwargs=policy_kwargs, **settings)
-    return GPIM(
-        "MultiInputPolicy",
-        task.make(),
-        seed=seed,
-        device="cpu",
-        policy_kwargs={**POLICY_KWARGS, **task.policy_kwargs},
-        **{**settings, "skill_steps": task.total_steps // 2 if method == "two_stage" else None, **task.gpim_arguments},
-    )
+        return SAC(**common, policy_kwargs={**policy_kwargs, "optimizer_kwargs": dict(fused=True)}, **settings)
+    skill_steps = task.total_steps // 2 if method == "two_stage" else None
+    return GPIM(**common, policy_kwargs=policy_kwargs, **{"skill_steps": skill_steps, **settings})
 
 
 def execute(cell: Run, commit: str) -> None:
@@ -141,13 +146,11 @@ def reward_map(model: GPIM) -> np.ndarray:
 def manifest(cell: Run, commit: str, began: float, cpu_seconds: float) -> dict[str, Any]:
     """Where a result comes from."""
     task = TASKS[cell.task]
-    settings: dict[str, Any] = {"net_arch": NET_ARCH, **SAC_SETTINGS, **task.sac_arguments} if cell.method != "random" else {}
-    if cell.method in ("gpim", "two_stage"):
-        settings |= {**POLICY_KWARGS, **task.policy_kwargs, **task.gpim_arguments}
+    arguments, policy_kwargs = settings_of(cell.task, cell.method)
     return {
         **cell._asdict(),
         "env": {"id": task.env_id, **task.env_arguments},
-        "settings": settings,
+        "settings": arguments | policy_kwargs,
         "total_steps": task.total_steps,
         "n_goals": N_GOALS,
         "eval_seed": EVAL_SEED,
@@ -159,17 +162,6 @@ def manifest(cell: Run, commit: str, began: float, cpu_seconds: float) -> dict[s
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("stable_baselines3", "torch", "gymnasium", "numpy")},
     }
-
-
-def current_commit() -> str:
-    """Hash of the checked-out commit, with ``+changes`` if the code differs from it; "unknown" without git."""
-    try:
-        head = run(["git", "rev-parse", "HEAD"], cwd=RESULTS.parents[1], capture_output=True, text=True, check=True).stdout
-        status = ["git", "status", "--porcelain", "--", "../sb3_gogepo", "gpim.py", "gpim_tasks.py"]
-        changed = run(status, cwd=RESULTS.parents[1], capture_output=True, text=True, check=True).stdout
-    except (OSError, CalledProcessError):
-        return "unknown"
-    return head.strip() + ("+changes" if changed else "")
 
 
 def planned(seeds: list[int]) -> list[Run]:

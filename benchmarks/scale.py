@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 
+from benchmarks.manifest import peak_memory_mb
 from benchmarks.update_speed import median_seconds
 from sb3_gogepo import GoGePo
 from sb3_gogepo.common.policy_weights import BatchedActor
@@ -71,7 +71,7 @@ def measure(row: dict[str, Any], episodes: int, repeats: int) -> dict[str, float
     """Costs of one row; see ``main`` for what is printed of them."""
     th.set_num_threads(1)
     model = make_model(episodes, **{**DEFAULT, **row})
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = peak_memory_mb()
     layout, n_candidates = model.policy.layout, model.n_candidates or 1
     actor = BatchedActor(layout, model.policy.generate_weights(np.zeros(n_candidates)).cpu(), model.policy.activation)
     observations = np.zeros((n_candidates, layout.layer_sizes[0]), dtype=np.float32)
