@@ -77,12 +77,13 @@ class ParallelLinear(nn.Module):
     def __init__(self, n_layers: int, n_in: int, n_out: int) -> None:
         super().__init__()
         linears = [nn.Linear(n_in, n_out) for _ in range(n_layers)]
-        self.weight = nn.Parameter(th.stack([linear.weight.detach() for linear in linears]))
+        # (n_layers, n_in, n_out): the gradient of a transposed weight would be copied at each step
+        self.weight = nn.Parameter(th.stack([linear.weight.detach().T for linear in linears]))
         self.bias = nn.Parameter(th.stack([linear.bias.detach() for linear in linears]))
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """Layer i on the i-th inputs."""
-        return th.baddbmm(self.bias.unsqueeze(1), inputs, self.weight.transpose(1, 2))
+        return th.baddbmm(self.bias.unsqueeze(1), inputs, self.weight)
 
 
 def make_predictor(n_evaluators: int, n_in: int, net_arch: Sequence[int]) -> nn.Sequential:

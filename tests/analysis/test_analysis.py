@@ -101,7 +101,7 @@ def test_probing_states_are_ranked_by_the_gradient():
     """V = 1 * a(e1) - 3 * a(e2): the second state has three quarters of the influence."""
     model = linear_model()
     with th.no_grad():
-        model.policy.evaluator.predictor[0].weight.copy_(th.tensor([[[1.0, -3.0]]]))
+        model.policy.evaluator.predictor[0].weight.copy_(th.tensor([[[1.0], [-3.0]]]))
     ranked = rank_probing_states(model, np.array([0.0, 1.0]))
     np.testing.assert_allclose(ranked.influence, [0.75, 0.25])
     np.testing.assert_array_equal(ranked.states, [[0, 1], [1, 0]])

@@ -90,7 +90,7 @@ def test_prediction_depends_on_the_probing_states():
 def test_predictor_layers():
     evaluator = make_evaluator(n_probing_states=7, n_evaluators=2)
     assert [type(module) for module in evaluator.predictor] == [ParallelLinear, nn.ReLU, ParallelLinear]
-    assert evaluator.predictor[0].weight.shape == (2, 8, 7 * 2)
+    assert evaluator.predictor[0].weight.shape == (2, 7 * 2, 8)
     assert evaluator(LAYOUT.split(th.randn(3, LAYOUT.n_weights))).shape == (2, 3)
 
 

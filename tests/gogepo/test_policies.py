@@ -74,7 +74,7 @@ def test_evaluator_of_raw_weights():
     """With all layers of the predictor but a linear one gone, the prediction is a weighted sum of the policy's weights."""
     policy = make_policy(evaluator_input="weights", n_evaluators=1, evaluator_net_arch=[])
     (linear,) = policy.evaluator.predictor
-    linear.weight.copy_(th.arange(policy.layout.n_weights).expand(1, 1, -1))
+    linear.weight.copy_(th.arange(policy.layout.n_weights).reshape(1, -1, 1))
     linear.bias.fill_(3)
     policy_weights = th.zeros(2, policy.layout.n_weights)
     policy_weights[0, 1], policy_weights[1, -1] = 10, 1
