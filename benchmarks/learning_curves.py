@@ -77,6 +77,7 @@ def run(name: str, env_id: str, steps: int, seed: int, eval_freq: int, settings:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         command = f"python -m benchmarks.learning_curves run {name} {env_id} --steps {steps} --seeds {seed}"
+        command += f" --eval-freq {eval_freq}"
         file.write(f"# {' '.join([command, *(['--set'] if settings else []), *settings])}\n# {versions()}\n")
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
