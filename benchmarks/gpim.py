@@ -67,7 +67,7 @@ class Run(NamedTuple):
 
 
 def settings_of(name: str, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(arguments, ``policy_kwargs``) of a task's model, seed and skill steps aside; two empty ones for ``random``."""
+    """(arguments, ``policy_kwargs``) of a task's model, but for the seed and what makes it two-stage; empty for ``random``."""
     task = TASKS[name]
     if method == "random":
         return {}, {}
@@ -79,10 +79,10 @@ def settings_of(name: str, method: str) -> tuple[dict[str, Any], dict[str, Any]]
 
 def make_model(name: str, method: str, seed: int) -> Any:
     """GPIM or SAC for a task, with the same networks and settings of SAC; None for ``random``."""
-    task = TASKS[name]
-    settings, policy_kwargs = settings_of(name, method)
     if method == "random":
         return None
+    task = TASKS[name]
+    settings, policy_kwargs = settings_of(name, method)
     common: dict[str, Any] = dict(policy="MultiInputPolicy", env=task.make(), seed=seed, device="cpu")
     if method == "sac_l2":
         return SAC(**common, policy_kwargs={**policy_kwargs, "optimizer_kwargs": dict(fused=True)}, **settings)
