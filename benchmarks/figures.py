@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +17,11 @@ from benchmarks.tables import steps
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, then two more
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#888888", "#B10DC9"]
+# Interrupted lines lie above unbroken ones, so that of two equal curves both can be seen
+LINES: list[dict[str, Any]] = [
+    dict(color=color, linestyle=style, zorder=2.0 if style == "-" else 2.1)
+    for color, style in zip(COLORS, cycle(("-", "--", "-.")), strict=False)
+]
 AXES = {
     "timesteps": "env steps",
     "train_seconds": "training wall clock, minutes",
@@ -40,16 +47,16 @@ def make_figure(n_panels: int, n_columns: int = 2, height: float = 4.0) -> tuple
     return figure, axes[:n_panels]
 
 
-def draw_group(ax: Axes, group: Group, axis: str, name: str, color: str) -> None:
+def draw_group(ax: Axes, group: Group, axis: str, name: str, line: dict[str, Any]) -> None:
     """Mean over seeds and its 95 % interval; the legend says seeds and steps."""
     x, estimate = common_curve(group, axis)
     if axis != "timesteps":
         x = x / 60
     n_seeds = len(group.runs)
     note = f"{name} ({n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)})"
-    ax.plot(x, estimate.mean, color=color, linewidth=1.6, label=note, marker="o" if len(x) == 1 else None)
+    ax.plot(x, estimate.mean, **line, linewidth=1.6, label=note, marker="o" if len(x) == 1 else None)
     if n_seeds > 1:
-        ax.fill_between(x, estimate.low, estimate.high, color=color, alpha=0.18, linewidth=0)
+        ax.fill_between(x, estimate.low, estimate.high, color=line["color"], alpha=0.18, linewidth=0)
 
 
 def finish(ax: Axes, env: str, axis: str) -> None:
@@ -69,9 +76,9 @@ def learning_curves(groups: dict[str, dict[str, Group]], labels: list[str], axis
     """One panel an env, one line an algorithm."""
     figure, axes = make_figure(len(groups))
     for ax, (env, by_label) in zip(axes, groups.items(), strict=True):
-        for label, color in zip(labels, COLORS, strict=False):
+        for label, line in zip(labels, LINES, strict=False):
             if label in by_label:
-                draw_group(ax, by_label[label], axis, label, color)
+                draw_group(ax, by_label[label], axis, label, line)
         finish(ax, env, axis)
     return figure
 
@@ -84,9 +91,9 @@ def ablation(groups: dict[str, dict[str, Group]], names: dict[str, str]) -> Figu
     envs = {env: by_label for env, by_label in groups.items() if sum(label in by_label for label in names) > 1}
     figure, axes = make_figure(len(envs))
     for ax, (env, by_label) in zip(axes, envs.items(), strict=True):
-        for (label, name), color in zip(names.items(), COLORS, strict=False):
+        for (label, name), line in zip(names.items(), LINES, strict=False):
             if label in by_label:
-                draw_group(ax, by_label[label], "timesteps", name, color)
+                draw_group(ax, by_label[label], "timesteps", name, line)
         finish(ax, env, "timesteps")
     return figure
 
