@@ -108,7 +108,7 @@ def iqm(result: Aggregate) -> Figure:
         if np.isfinite(low):
             ax.barh(place, high - low, left=low, height=0.5, color=COLORS[0], alpha=0.4)
         ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
-    ax.set_yticks(np.arange(len(order)), [f"{label} ({result.n_seeds[label]} seeds an env)" for label in order])
+    ax.set_yticks(np.arange(len(order)), [f"{label} (seeds an env: {result.n_seeds[label]})" for label in order])
     at = ", ".join(f"{env} {steps(n)}" for env, n in result.steps.items())
     ax.set_xlabel("IQM of scaled returns, 95 % interval")
     ax.set_title("At " + at, fontsize=8)
