@@ -49,7 +49,7 @@ class ScoredAtTheEnd(gym.Wrapper):
 
 def make_maze(**kwargs: Any) -> gym.Env:
     """A U of seven cells, start and goal somewhere in it, drawn by the env itself. The episode goes on at the goal."""
-    import gymnasium_robotics  # type: ignore[import-untyped]
+    import gymnasium_robotics
 
     gym.register_envs(gymnasium_robotics)
     return ScoredAtTheEnd(gym.make("PointMaze_UMaze-v3", max_episode_steps=MAZE_HORIZON, **kwargs))
