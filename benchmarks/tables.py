@@ -149,5 +149,5 @@ def provenance(groups: Groups) -> str:
     lines += [f"- {text}." for text in versions]
     resumed = sum(len(known["sessions"]) > 1 for known in manifests)
     if resumed:
-        lines.append(f"- cells that were interrupted and continued from their last resume point: {resumed}")
+        lines.append(f"- cells that were interrupted and continued from their last resume point: {resumed}.")
     return "\n".join(lines) + "\n"
