@@ -29,13 +29,13 @@ from sb3_gogepo.common.rollout import Actors, Episode, PolicyActors, run_episode
 class Candidates(NamedTuple):
     """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds.
 
-    ``noise_std`` is how large their noise is, in units of ``weight_noise_scaling``.
+    ``noise_stds``, (n_candidates,), is how large the noise of each is, in units of ``weight_noise_scaling``.
     """
 
     commands: np.ndarray
     policy_weights: th.Tensor
     seeds: list[int]
-    noise_std: float
+    noise_stds: np.ndarray
 
 
 class GeneratorAlgorithm(CommandAlgorithm):
@@ -147,17 +147,20 @@ class GeneratorAlgorithm(CommandAlgorithm):
         n_candidates = self._n_candidates
         commands = self.next_commands(n_candidates)
         policy_weights = self.policy.generate_weights(commands).cpu()
-        noise_std, noise_scale = self._noise_std(), self._noise_scale()
-        seeds = []
+        noise_scale, noise_stds, seeds = self._noise_scale(), np.zeros(n_candidates), []
         for i in range(n_candidates):
             rng = self._candidate_rng(i)
+            noise_stds[i] = self.next_noise_std(rng)
             noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
-            policy_weights[i] += noise_std * noise_scale * th.from_numpy(noise)
+            policy_weights[i] += noise_stds[i] * noise_scale * th.from_numpy(noise)
             seeds.append(int(rng.integers(2**31)))
-        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_std=noise_std)
+        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_stds=noise_stds)
 
-    def _noise_std(self) -> float:
-        """``weight_noise_std`` on its way to ``final_weight_noise_std``."""
+    def next_noise_std(self, rng: np.random.Generator) -> float:
+        """Noise of the next candidate: ``weight_noise_std`` on its way to ``final_weight_noise_std``.
+
+        :param rng: the candidate's.
+        """
         start, end = self.weight_noise_std, self.final_weight_noise_std
         return start if end is None else end + (start - end) * self._current_progress_remaining
 
@@ -212,7 +215,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def _log_candidates(self, candidates: Candidates) -> None:
         super()._log_candidates(candidates)
-        self.logger.record("train/weight_noise_std", candidates.noise_std)
+        self.logger.record("train/weight_noise_std", float(candidates.noise_stds.mean()))
 
     def generate_policy(self, command: float) -> GeneratedPolicy:
         """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
