@@ -13,7 +13,6 @@ PAPER: dict[str, Any] = dict(
     batch_size=16,
     recency=1.1,
     elite_fraction=0.0,
-    rank_scale=0.3,  # of no effect without elites
     imitation_coef=0.0,
     train_freq=(1, "episode"),
     # The original's loops are range(1, 5) and range(1, 20): one step fewer than its settings say.
@@ -21,7 +20,6 @@ PAPER: dict[str, Any] = dict(
     generator_gradient_steps=19,
     weight_noise_std=0.1,
     final_weight_noise_std=None,
-    weight_noise_range=None,
     weight_noise_scaling="none",
     first_command=1.0,
     command_increment=20.0,

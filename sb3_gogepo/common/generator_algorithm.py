@@ -29,13 +29,13 @@ from sb3_gogepo.common.rollout import Actors, Episode, PolicyActors, run_episode
 class Candidates(NamedTuple):
     """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds.
 
-    ``noise_stds``, (n_candidates,), is how large the noise of each is, in units of ``weight_noise_scaling``.
+    ``noise_std`` is how large their noise is, in units of ``weight_noise_scaling``.
     """
 
     commands: np.ndarray
     policy_weights: th.Tensor
     seeds: list[int]
-    noise_stds: np.ndarray
+    noise_std: float
 
 
 class GeneratorAlgorithm(CommandAlgorithm):
@@ -147,20 +147,17 @@ class GeneratorAlgorithm(CommandAlgorithm):
         n_candidates = self._n_candidates
         commands = self.next_commands(n_candidates)
         policy_weights = self.policy.generate_weights(commands).cpu()
-        noise_scale, noise_stds, seeds = self._noise_scale(), np.zeros(n_candidates), []
+        noise_std, noise_scale = self._noise_std(), self._noise_scale()
+        seeds = []
         for i in range(n_candidates):
             rng = self._candidate_rng(i)
-            noise_stds[i] = self.next_noise_std(rng)
             noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
-            policy_weights[i] += noise_stds[i] * noise_scale * th.from_numpy(noise)
+            policy_weights[i] += noise_std * noise_scale * th.from_numpy(noise)
             seeds.append(int(rng.integers(2**31)))
-        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_stds=noise_stds)
+        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_std=noise_std)
 
-    def next_noise_std(self, rng: np.random.Generator) -> float:
-        """Noise of the next candidate: ``weight_noise_std`` on its way to ``final_weight_noise_std``.
-
-        :param rng: the candidate's.
-        """
+    def _noise_std(self) -> float:
+        """``weight_noise_std`` on its way to ``final_weight_noise_std``."""
         start, end = self.weight_noise_std, self.final_weight_noise_std
         return start if end is None else end + (start - end) * self._current_progress_remaining
 
@@ -215,7 +212,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def _log_candidates(self, candidates: Candidates) -> None:
         super()._log_candidates(candidates)
-        self.logger.record("train/weight_noise_std", float(candidates.noise_stds.mean()))
+        self.logger.record("train/weight_noise_std", candidates.noise_std)
 
     def generate_policy(self, command: float) -> GeneratedPolicy:
         """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""

@@ -1,4 +1,4 @@
-"""PolicyBuffer: a ring of (policy weights, command, return, noise), with recency sampling and its own random generator."""
+"""PolicyBuffer: a ring of (policy weights, command, return), with recency sampling and its own random generator."""
 
 from __future__ import annotations
 
@@ -29,11 +29,9 @@ class PolicyBuffer:
     Memory is claimed only as the buffer fills (``n_weights * 4`` bytes a policy).
 
     :param recency: a policy of rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
-    :param elite_fraction: share of each batch drawn by return instead, so that a rare success is not forgotten.
-    :param rank_scale: for that share, the policy of rank i (1: best return) is drawn in proportion to
-        ``exp(-rank_scale * i)``.
-    :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency`` or
-        ``rank_scale``.
+    :param elite_fraction: share of each batch whose ranks count from the best return instead of from the newest, so that
+        a rare success is not forgotten.
+    :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
     """
 
     def __init__(
@@ -42,7 +40,6 @@ class PolicyBuffer:
         n_weights: int,
         recency: float = 1.1,
         elite_fraction: float = 0.0,
-        rank_scale: float = 0.3,
         seed: int | None = None,
         device: th.device | str = "cpu",
     ) -> None:
@@ -50,26 +47,21 @@ class PolicyBuffer:
             raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
         if n_weights < 1:
             raise ValueError(f"n_weights must be at least 1, got {n_weights}")
-        for name, value in dict(recency=recency, rank_scale=rank_scale).items():
-            if not (np.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+        if not (np.isfinite(recency) and recency >= 0):
+            raise ValueError(f"recency must be a finite number >= 0, got {recency}")
         self.buffer_size = int(buffer_size)
         self.n_weights = n_weights
         self.recency = recency
         self.elite_fraction = elite_fraction
-        self.rank_scale = rank_scale
         self.device = th.device(device)
         self.policy_weights: list[th.Tensor] = []  # one (n_weights,) tensor a policy: grows without being copied
         self.commands = np.zeros(self.buffer_size)
         self.returns = np.zeros(self.buffer_size)
-        self.noise_stds = np.zeros(self.buffer_size)
         self.n_added = 0
         self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
         self.rng = np.random.default_rng(seed)
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
-        ranks = np.arange(1, self.buffer_size + 1, dtype=np.float64)
-        self._cumulative_mass = np.cumsum(ranks**-recency)
-        self._cumulative_elite_mass = np.cumsum(np.exp(-rank_scale * (ranks - 1)))
+        self._cumulative_mass = np.cumsum(np.arange(1, self.buffer_size + 1, dtype=np.float64) ** -recency)
 
     def __len__(self) -> int:
         return min(self.n_added, self.buffer_size)
@@ -79,10 +71,9 @@ class PolicyBuffer:
         """(n_stored,) returns, oldest first."""
         return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
 
-    def add(self, policy_weights: th.Tensor, command: float, episode_return: float, noise_std: float = 0.0) -> None:
+    def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
 
-        :param noise_std: of the exploration noise in its weights.
         :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
         """
         if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):
@@ -91,7 +82,6 @@ class PolicyBuffer:
         self.policy_weights[index : index + 1] = [policy_weights.detach().to("cpu", copy=True)]
         self.commands[index] = command
         self.returns[index] = episode_return
-        self.noise_stds[index] = noise_std
         self.n_added += 1
         self._ages_by_return = None
 
@@ -104,26 +94,14 @@ class PolicyBuffer:
         """(batch_size,) ages, 0 = newest, drawn with replacement; first the elites."""
         if not len(self):
             raise ValueError("cannot sample from an empty PolicyBuffer")
+        mass = self._cumulative_mass[: len(self)]
+        ranks = np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
         n_elites = self._n_elites(batch_size)
-        elite_ranks = self._draw_ranks(self._cumulative_elite_mass, n_elites)
-        ages = self._draw_ranks(self._cumulative_mass, batch_size - n_elites)
-        return np.concatenate([self.ages_by_return[elite_ranks], ages])
-
-    def _draw_ranks(self, cumulative_mass: np.ndarray, n: int) -> np.ndarray:
-        """(n,) ranks of stored policies, from 0."""
-        mass = cumulative_mass[: len(self)]
-        return np.searchsorted(mass, self.rng.random(n) * mass[-1], side="right")
-
-    @property
-    def ages_by_return(self) -> np.ndarray:
-        """(n_stored,) ages, 0 = newest, of the policies from the best return to the worst; of equal ones, the newest first."""
-        if self._ages_by_return is None:
-            self._ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
-        return self._ages_by_return
-
-    def best_noise_stds(self, n: int) -> np.ndarray:
-        """(n,) noise of the n policies of the best returns, or of all if there are fewer."""
-        return self.noise_stds[self._indices(self.ages_by_return[:n])]
+        if n_elites:
+            if self._ages_by_return is None:
+                self._ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
+            ranks[:n_elites] = self._ages_by_return[ranks[:n_elites]]
+        return ranks
 
     def _n_elites(self, batch_size: int) -> int:
         return int(self.elite_fraction * batch_size)
@@ -153,7 +131,6 @@ class PolicyBuffer:
             "policy_weights": th.stack([self.policy_weights[i] for i in order]) if len(self) else th.empty(0, self.n_weights),
             "commands": th.from_numpy(self.commands[order]),
             "returns": th.from_numpy(self.returns[order]),
-            "noise_stds": th.from_numpy(self.noise_stds[order]),
             "rng": json.dumps(self.rng.bit_generator.state),
         }
 
@@ -165,18 +142,15 @@ class PolicyBuffer:
         policy_weights = state["policy_weights"].float()
         if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
             raise ValueError(f"the saved policies must have {self.n_weights} weights, got shape {tuple(policy_weights.shape)}")
-        parts = [policy_weights, state["commands"], state["returns"], state["noise_stds"]]
-        if len({len(part) for part in parts}) > 1:
-            raise ValueError("the saved policies, commands, returns and noise must be equally many")
-        if not all(bool(th.isfinite(part).all()) for part in parts):
-            raise ValueError("the saved policies, commands, returns and noise must be finite")
+        if not len(policy_weights) == len(state["commands"]) == len(state["returns"]):
+            raise ValueError("the saved policies, commands and returns must be equally many")
+        if not all(bool(th.isfinite(part).all()) for part in (policy_weights, state["commands"], state["returns"])):
+            raise ValueError("the saved policies, commands and returns must be finite")
         n_kept = min(len(policy_weights), self.buffer_size)
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
-        newest = slice(len(policy_weights) - n_kept, None)
         # each row a tensor of its own: a view would keep all rows alive
-        self.policy_weights = [row.clone() for row in policy_weights[newest]]
-        self.commands[:n_kept] = state["commands"][newest].numpy()
-        self.returns[:n_kept] = state["returns"][newest].numpy()
-        self.noise_stds[:n_kept] = state["noise_stds"][newest].numpy()
+        self.policy_weights = [row.clone() for row in policy_weights[len(policy_weights) - n_kept :]]
+        self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
+        self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
         self.n_added = n_kept
         self._ages_by_return = None

@@ -8,7 +8,7 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, so no
   return range is needed for each env. The paper divides commands by a given span and predicts raw returns.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
-  initialized network at any width, and adapts to what has worked. The paper adds 0.1 to all weights.
+  initialized network at any width, and falls during the training. The paper adds 0.1 to all weights.
 - * The next command is the best return so far. The paper adds 20 return units.
 - * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
   weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
@@ -30,28 +30,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
 
-from sb3_gogepo.common.checks import check_fraction, check_number, check_range, check_schedule
+from sb3_gogepo.common.checks import check_fraction, check_number, check_schedule
 from sb3_gogepo.common.faults import step_if_finite
-from sb3_gogepo.common.generator_algorithm import Candidates, GeneratorAlgorithm
+from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.common.losses import evaluator_loss, generator_loss, regression_loss
 from sb3_gogepo.common.policy_buffer import PolicyBuffer
-from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/gogepo.md, "Tried").
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
-
-#: Adapting noise: so many of the best stored policies pass theirs on, changed by a random factor of this mean and standard
-#: deviation (of its logarithm), to all candidates but this share, whose noise is drawn from the whole range.
-N_PARENTS = 10
-NOISE_CHANGE = (0.2, 0.3)
-FREE_SHARE = 0.25
 
 
 class GoGePo(GeneratorAlgorithm):
@@ -71,13 +63,8 @@ class GoGePo(GeneratorAlgorithm):
     :param buffer_size: policies kept, first in first out; four bytes a weight each.
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
     :param elite_fraction: see there.
-    :param rank_scale: see there.
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
         stored policy that reached R, over the elites of a batch. It adds to the generator's loss.
-    :param weight_noise_std: standard deviation of the exploration noise, of the first 10 policies if it adapts.
-    :param weight_noise_range: (smallest, largest) standard deviation of exploration noise that adapts: a policy takes over
-        the noise of one of the best, with a random change, which evolution strategies call self-adaptation (Beyer &
-        Schwefel 2002, "Evolution strategies: a comprehensive introduction"). None: see ``final_weight_noise_std``.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """
@@ -96,14 +83,12 @@ class GoGePo(GeneratorAlgorithm):
         batch_size: int = 16,
         recency: float = 1.1,
         elite_fraction: float = 0.5,
-        rank_scale: float = 0.3,
-        imitation_coef: float = 10.0,
+        imitation_coef: float = 3.0,
         train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 10,
         generator_gradient_steps: int = 10,
         weight_noise_std: float = 1.5,
-        final_weight_noise_std: float | None = None,
-        weight_noise_range: tuple[float, float] | None = (0.1, 2.0),
+        final_weight_noise_std: float | None = 0.2,
         weight_noise_scaling: str = "fan_in",
         first_command: float = 0.0,
         command_increment: float = 0.0,
@@ -130,9 +115,7 @@ class GoGePo(GeneratorAlgorithm):
         check_number("generator_gradient_steps", generator_gradient_steps, minimum=0, integer=True)
         check_number("recency", recency, minimum=0)
         check_fraction("elite_fraction", elite_fraction)
-        check_number("rank_scale", rank_scale, minimum=0)
         check_number("imitation_coef", imitation_coef, minimum=0)
-        check_noise_range(weight_noise_range, final_weight_noise_std)
         super().__init__(
             policy=policy,
             env=env,
@@ -167,8 +150,6 @@ class GoGePo(GeneratorAlgorithm):
         self.generator_gradient_steps = generator_gradient_steps
         self.recency = recency
         self.elite_fraction = elite_fraction
-        self.rank_scale = rank_scale
-        self.weight_noise_range = weight_noise_range
         self.imitation_coef = imitation_coef
         if _init_setup_model:
             self._require_env()
@@ -185,34 +166,12 @@ class GoGePo(GeneratorAlgorithm):
             n_weights=self.policy.layout.n_weights,
             recency=self.recency,
             elite_fraction=self.elite_fraction,
-            rank_scale=self.rank_scale,
             seed=self.run_seed,
             device=self.device,
         )
 
     def _return_scale(self) -> float:
         return float(self.policy.return_scaler.scale)
-
-    def next_noise_std(self, rng: np.random.Generator) -> float:
-        """Noise of the next candidate: that of a parent, one of the best stored policies, with a random change.
-
-        :param rng: the candidate's.
-        """
-        if self.weight_noise_range is None:
-            return super().next_noise_std(rng)
-        if len(self.replay_buffer) < N_PARENTS:
-            return self.weight_noise_std
-        smallest, largest = self.weight_noise_range
-        if rng.random() < FREE_SHARE:
-            return float(np.exp(rng.uniform(np.log(smallest), np.log(largest))))
-        noise_std = rng.choice(self.replay_buffer.best_noise_stds(N_PARENTS)) * rng.lognormal(*NOISE_CHANGE)
-        return float(np.clip(noise_std, smallest, largest))
-
-    def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
-        """Put the policy that acted into the buffer."""
-        self.replay_buffer.add(
-            self._to_store(candidates, index), candidates.commands[index], episode_return, candidates.noise_stds[index]
-        )
 
     def train(self, n_rounds: int) -> None:
         """The evaluator steps of ``n_rounds`` rounds, then the generator steps (Algorithm 1, lines 8-15)."""
@@ -262,17 +221,3 @@ class GoGePo(GeneratorAlgorithm):
         self.logger.record("train/learning_rate", learning_rate)
         update_learning_rate(self.policy.generator_optimizer, learning_rate)
         update_learning_rate(self.policy.evaluator_optimizer, FloatSchedule(self.evaluator_learning_rate)(progress))
-
-
-def check_noise_range(weight_noise_range: Any, final_weight_noise_std: float | None) -> None:
-    """Raise unless it is None, or two positive numbers and nothing else says how the noise is to change."""
-    if weight_noise_range is None:
-        return
-    check_range("weight_noise_range", weight_noise_range)
-    if weight_noise_range[0] <= 0:
-        raise ValueError(f"weight_noise_range must be above 0, got {weight_noise_range!r}")
-    if final_weight_noise_std is not None:
-        raise ValueError(
-            f"final_weight_noise_std is for noise that does not adapt: it must be None, or weight_noise_range None, "
-            f"got {final_weight_noise_std!r} and {weight_noise_range!r}"
-        )

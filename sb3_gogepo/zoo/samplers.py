@@ -20,10 +20,9 @@ def sample_gogepo_params(trial: Any, n_actions: int, n_envs: int, additional_arg
     trial.suggest_int("batch_size_pow", 3, 7)  # 8 ... 128 policies
     trial.suggest_float("recency", 0.0, 2.0)
     trial.suggest_float("weight_noise_std", 0.5, 4.0, log=True)
-    trial.suggest_float("smallest_weight_noise_std", 0.02, 0.5, log=True)
+    trial.suggest_float("final_weight_noise_std", 0.05, 0.5, log=True)
     trial.suggest_float("elite_fraction", 0.0, 1.0)
-    trial.suggest_float("rank_scale", 0.05, 1.0, log=True)
-    trial.suggest_float("imitation_coef", 0.1, 1000.0, log=True)
+    trial.suggest_float("imitation_coef", 0.01, 10.0, log=True)
     trial.suggest_float("command_increment_std", 0.0, 1.0)
     trial.suggest_categorical("n_evaluators", [1, 2, 5, 10])
     trial.suggest_categorical("n_probing_states", [5, 10, 20, 50])
@@ -36,7 +35,6 @@ def convert_gogepo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Turn a trial's stored parameters into constructor arguments of GoGePo."""
     hyperparams = dict(sampled_params)
     hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
-    hyperparams["weight_noise_range"] = (hyperparams.pop("smallest_weight_noise_std"), 4.0)
     hyperparams["policy_kwargs"] = {name: hyperparams.pop(name) for name in ("n_evaluators", "n_probing_states")}
     return hyperparams
 

@@ -164,7 +164,6 @@ def test_sampling_from_an_empty_buffer_is_an_error():
         (dict(n_weights=0), "n_weights must be at least 1, got 0"),
         (dict(recency=-0.1), "recency must be a finite number >= 0, got -0.1"),
         (dict(recency=np.nan), "recency must be a finite number >= 0, got nan"),
-        (dict(rank_scale=-1), "rank_scale must be a finite number >= 0, got -1"),
     ],
 )
 def test_bad_arguments(kwargs, message):
@@ -174,32 +173,20 @@ def test_bad_arguments(kwargs, message):
 
 def test_elites_are_drawn_by_rank_of_return():
     """Half of the draws follow the ages, half the returns."""
-    buffer = PolicyBuffer(buffer_size=3, n_weights=1, recency=1.0, elite_fraction=0.5, rank_scale=0.7, seed=0)
+    buffer = PolicyBuffer(buffer_size=3, n_weights=1, recency=1.0, elite_fraction=0.5, seed=0)
     for episode_return in (9.0, 5.0, 1.0, 3.0):  # the first one is overwritten
         buffer.add(th.zeros(1), 0.0, episode_return)
     batches = [buffer.sample(2) for _ in range(20_000)]
     drawn = np.concatenate([batch.returns.repeat_interleave(batch.counts.long()).numpy() for batch in batches])
-    by_age = np.array([6, 3, 2]) / 11  # 1 / rank, normalized
-    by_return = np.exp([-0.7, -1.4, -2.1]) / np.exp([-0.7, -1.4, -2.1]).sum()
+    by_rank = np.array([6, 3, 2]) / 11  # 1 / rank, normalized
     expected = {
-        5.0: 0.5 * by_age[2] + 0.5 * by_return[0],  # oldest, best
-        1.0: 0.5 * by_age[1] + 0.5 * by_return[2],
-        3.0: 0.5 * by_age[0] + 0.5 * by_return[1],
+        5.0: 0.5 * by_rank[2] + 0.5 * by_rank[0],  # oldest, best
+        1.0: 0.5 * by_rank[1] + 0.5 * by_rank[2],
+        3.0: 0.5 * by_rank[0] + 0.5 * by_rank[1],
     }
     for episode_return, probability in expected.items():
         assert (drawn == episode_return).mean() == pytest.approx(probability, abs=0.01)
     elites = np.concatenate([batch.returns.repeat_interleave(batch.elite_counts.long()).numpy() for batch in batches])
     assert len(elites) == 20_000  # one of two
-    for episode_return, probability in zip((5.0, 3.0, 1.0), by_return, strict=True):
+    for episode_return, probability in zip((5.0, 3.0, 1.0), by_rank, strict=True):
         assert (elites == episode_return).mean() == pytest.approx(probability, abs=0.02)
-
-
-def test_noise_of_the_best_policies():
-    buffer = PolicyBuffer(buffer_size=3, n_weights=1)
-    for episode_return, noise_std in ((9.0, 0.1), (5.0, 0.2), (7.0, 0.3), (5.0, 0.4)):  # the first one is overwritten
-        buffer.add(th.zeros(1), 0.0, episode_return, noise_std=noise_std)
-    assert buffer.best_noise_stds(2).tolist() == [0.3, 0.4]  # of equal returns, the newer policy
-    assert buffer.best_noise_stds(10).tolist() == [0.3, 0.4, 0.2]
-    copy = PolicyBuffer(buffer_size=2, n_weights=1)
-    copy.load_state_dict(buffer.state_dict())
-    assert copy.best_noise_stds(10).tolist() == [0.3, 0.4]

@@ -14,14 +14,6 @@ ARGUMENTS = [
     (dict(evaluator_gradient_steps=0.5), "evaluator_gradient_steps must be an integer >= 0, got 0.5"),
     (dict(generator_gradient_steps=-1), "generator_gradient_steps must be an integer >= 0, got -1"),
     (dict(elite_fraction=1.5), r"elite_fraction must be a number in \[0, 1\], got 1.5"),
-    (dict(rank_scale=-0.5), "rank_scale must be a finite number >= 0, got -0.5"),
-    (dict(weight_noise_range=0.5), r"weight_noise_range must be two finite numbers \(low, high\) with low < high, got 0.5"),
-    (dict(weight_noise_range=(2, 1)), r"with low < high, got \(2, 1\)"),
-    (dict(weight_noise_range=(0.0, 1)), r"weight_noise_range must be above 0, got \(0.0, 1\)"),
-    (
-        dict(weight_noise_range=(0.1, 1), final_weight_noise_std=0.2),
-        r"final_weight_noise_std is for noise that does not adapt: .* got 0.2 and \(0.1, 1\)",
-    ),
     (dict(imitation_coef=-0.5), "imitation_coef must be a finite number >= 0, got -0.5"),
     (dict(elite_fraction=np.nan), r"elite_fraction must be a number in \[0, 1\], got nan"),
 ]
