@@ -7,6 +7,7 @@ One iteration: choose commands, generate policies, add noise to their weights, r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,6 +47,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
     :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
+    :param weight_noise_steps: ... or already within that many env steps, where the training is longer (None: by the end), ...
     :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
     :param first_command: command of the very first candidates, in return units.
     :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
@@ -69,6 +71,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         train_freq: int | tuple[int, str],
         weight_noise_std: float,
         final_weight_noise_std: float | None,
+        weight_noise_steps: int | None,
         weight_noise_scaling: str,
         first_command: float,
         command_increment: float,
@@ -92,6 +95,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
         check_number("weight_noise_std", weight_noise_std, minimum=0)
         if final_weight_noise_std is not None:
             check_number("final_weight_noise_std", final_weight_noise_std, minimum=0)
+        if weight_noise_steps is not None:
+            check_number("weight_noise_steps", weight_noise_steps, minimum=1, integer=True)
         check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
         check_number("first_command", first_command)
         check_number("command_increment", command_increment)
@@ -121,6 +126,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         )
         self.weight_noise_std = weight_noise_std
         self.final_weight_noise_std = final_weight_noise_std
+        self.weight_noise_steps = weight_noise_steps
         self.weight_noise_scaling = weight_noise_scaling
         self.first_command = first_command
         self.command_increment = command_increment
@@ -159,7 +165,10 @@ class GeneratorAlgorithm(CommandAlgorithm):
     def _noise_std(self) -> float:
         """``weight_noise_std`` on its way to ``final_weight_noise_std``."""
         start, end = self.weight_noise_std, self.final_weight_noise_std
-        return start if end is None else end + (start - end) * self._current_progress_remaining
+        if end is None:
+            return start
+        fraction = min(1.0, (self.weight_noise_steps or math.inf) / max(1, self._total_timesteps))  # of the training
+        return end + (start - end) * max(0.0, (self._current_progress_remaining - (1 - fraction)) / fraction)
 
     def _noise_scale(self) -> th.Tensor:
         """(n_weights,) what each weight's noise is multiplied by."""

@@ -41,6 +41,8 @@ GENERATOR_ARGUMENTS = [
     (dict(weight_noise_std=(0.5, 1)), r"weight_noise_std must be a finite number >= 0, got \(0.5, 1\)"),
     (dict(weight_noise_std="1"), "weight_noise_std must be a finite number >= 0, got '1'"),
     (dict(final_weight_noise_std=-1.0), "final_weight_noise_std must be a finite number >= 0, got -1.0"),
+    (dict(weight_noise_steps=0), "weight_noise_steps must be an integer >= 1, got 0"),
+    (dict(weight_noise_steps=2.5), "weight_noise_steps must be an integer >= 1, got 2.5"),
     (dict(weight_noise_std=np.nan), "weight_noise_std must be a finite number >= 0, got nan"),
     (dict(weight_noise_scaling="fan_out"), "weight_noise_scaling must be one of 'fan_in', 'none', got 'fan_out'"),
     (dict(weight_noise_scaling=None), "weight_noise_scaling must be one of 'fan_in', 'none', got None"),

@@ -100,6 +100,17 @@ def test_noise_falls_during_the_training(make_model):
     np.testing.assert_allclose(logged, [2.0, 1.75, 1.5, 1.25])  # what the episode was made with
 
 
+def test_noise_falls_within_the_given_steps_of_a_longer_training(make_model):
+    model = make_model(
+        ConstantObs(length=5), weight_noise_std=2.0, final_weight_noise_std=1.0, weight_noise_steps=10, train_freq=100
+    )
+    recorder = record_logs(model)
+    model.learn(20, log_interval=1)
+    logged = [values["train/weight_noise_std"] for _, values in recorder.entries]
+    np.testing.assert_allclose(logged, [2.0, 1.5, 1.0, 1.0])
+    assert make_model(final_weight_noise_std=0.5, weight_noise_steps=None).propose_candidates().noise_std == 1.0
+
+
 def test_a_command_out_of_range_is_warned_about_once(make_model):
     model = make_model().learn(30)
     low, high = model.replay_buffer.stored_returns.min(), model.replay_buffer.stored_returns.max()

@@ -26,6 +26,7 @@ OBSERVATIONS = np.array([[0.5, 0.0], [-0.5, 3.0], [2.0, 1.0]], np.float32)
 GENERATOR_ARGUMENTS = dict(
     weight_noise_std=0.3,
     final_weight_noise_std=0.2,
+    weight_noise_steps=77,
     weight_noise_scaling="none",
     first_command=0.75,
     command_increment=2.0,
