@@ -77,6 +77,7 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
         if point is None:
             for folder in (results, *(work / name for name in ("checkpoint", "checkpoint.old", "checkpoint.new", "zoo"))):
                 shutil.rmtree(folder, ignore_errors=True)
+            (work / "progress.json").unlink(missing_ok=True)
             known = {}
         _Run(cell, options, algorithm, known, point).go()
 
