@@ -111,8 +111,9 @@ def final_returns(algo: str) -> dict[tuple[str, int, str], dict[int, float]]:
     """(env, env steps asked for, settings) -> seed -> mean return of the last evaluation."""
     found: dict[tuple[str, int, str], dict[int, float]] = {}
     for path in sorted(RESULTS.glob(f"{algo}_*.csv")):
-        _, env_id, steps, seed, *settings = path.name.removesuffix(".csv").split("_", maxsplit=4)
-        returns = found.setdefault((env_id, int(steps), " ".join(settings)), {})
+        _, env_id, steps, seed, *_ = path.name.removesuffix(".csv").split("_")
+        _, _, settings = path.read_text().splitlines()[0].partition(" --set ")  # of the command that made it
+        returns = found.setdefault((env_id, int(steps), settings), {})
         returns[int(seed.removeprefix("seed"))] = read(path)[-1]["eval_return"]
     return found
 
