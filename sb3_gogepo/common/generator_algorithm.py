@@ -17,6 +17,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.common.checks import check_choice, check_number, check_range
@@ -168,7 +169,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         if end is None:
             return start
         fraction = min(1.0, (self.weight_noise_steps or math.inf) / max(1, self._total_timesteps))  # of the training
-        return end + (start - end) * max(0.0, (self._current_progress_remaining - (1 - fraction)) / fraction)
+        return LinearSchedule(start, end, fraction)(self._current_progress_remaining)
 
     def _noise_scale(self) -> th.Tensor:
         """(n_weights,) what each weight's noise is multiplied by."""

@@ -101,9 +101,7 @@ def test_noise_falls_during_the_training(make_model):
 
 
 def test_noise_falls_within_the_given_steps_of_a_longer_training(make_model):
-    model = make_model(
-        ConstantObs(length=5), weight_noise_std=2.0, final_weight_noise_std=1.0, weight_noise_steps=10, train_freq=100
-    )
+    model = make_model(ConstantObs(length=5), weight_noise_std=2.0, final_weight_noise_std=1.0, weight_noise_steps=10)
     recorder = record_logs(model)
     model.learn(20, log_interval=1)
     logged = [values["train/weight_noise_std"] for _, values in recorder.entries]
