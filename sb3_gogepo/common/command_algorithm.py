@@ -246,7 +246,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         """
         stored = []
         for i, episode in enumerate(episodes):
-            episode_return = episode.episode_return + self.alive_bonus_offset * episode.length
+            episode_return = self._episode_return(episode)
             discard = episode.discarded or self.check_candidate(candidates, i) or find_too_large(episode, episode_return)
             if discard is not None:
                 self._discard(discard, number=self._candidate_num + i, seed=candidates.seeds[i])
@@ -265,6 +265,10 @@ class CommandAlgorithm(EpisodicAlgorithm):
         if self.best_return is not None:
             self.logger.record("train/best_return", self.best_return)
 
+    def _episode_return(self, episode: Episode) -> float:
+        """The return to learn from, which includes the alive bonus offset."""
+        return episode.episode_return + self.alive_bonus_offset * episode.length
+
     def _update_statistics(self, episode: Episode) -> None:
         if episode.moments is not None:
             self.policy.normalizer.merge(episode.moments)
@@ -279,11 +283,16 @@ class CommandAlgorithm(EpisodicAlgorithm):
         frequency, unit = self.train_freq
         self._untrained_amount += len(episodes) if unit == "episode" else sum(episode.length for episode in episodes)
         n_rounds, self._untrained_amount = divmod(self._untrained_amount, frequency)
-        if n_rounds and len(self.replay_buffer):
+        if n_rounds and len(self.replay_buffer) and not self.is_warming_up:
             self.train(n_rounds)
         if self._follows_best and self.best_return is not None:
             self._command_the_best()
         self.policy.forget_acting_weights()
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Is it too early to train?"""
+        return False
 
     def train(self, n_rounds: int) -> None:
         """Make ``n_rounds`` rounds of gradient steps."""

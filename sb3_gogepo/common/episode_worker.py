@@ -16,7 +16,7 @@ from sb3_gogepo.common.normalization import Moments
 from sb3_gogepo.common.rollout import Actors, Episode, run_actors
 
 #: What the driver is told of an episode's last ``info``
-REPORTED_INFOS = ("episode", "is_success", "discarded")
+REPORTED_INFOS = ("episode", "is_success", "discarded", "pruned")
 
 
 class Job(NamedTuple):
@@ -26,12 +26,14 @@ class Job(NamedTuple):
     :param seed: reset seed.
     :param keep_observations: are the observations needed, or (without ``keep_steps``) their moments?
     :param keep_steps: are observations, actions and rewards of each step needed?
+    :param lowest_returns: see :func:`~sb3_gogepo.common.rollout.run_actors`.
     """
 
     make_actors: Callable[[], Actors]
     seed: int
     keep_observations: bool
     keep_steps: bool
+    lowest_returns: np.ndarray | None = None
 
 
 class Outcome(NamedTuple):
@@ -85,6 +87,7 @@ class EpisodeWorker:
                 on_step=on_step,
                 keep_observations=job.keep_observations,
                 keep_actions=job.keep_steps,
+                lowest_returns=job.lowest_returns,
             )
         assert episodes is not None
         episode = episodes[0]

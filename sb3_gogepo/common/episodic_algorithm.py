@@ -85,6 +85,7 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
         callback.on_rollout_start()
         on_step = self._step_counter(candidates, callback)
         keep_observations = self._keeps_steps or self._updates_statistics
+        lowest_returns = self._lowest_returns()
         if self._pool is None:
             n_envs = self.env.num_envs
             with guarded(self.env):
@@ -95,15 +96,26 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
                     on_step=on_step,
                     keep_observations=keep_observations,
                     keep_actions=self._keeps_steps,
+                    lowest_returns=lowest_returns,
                 )
         else:
             jobs = [
-                Job(self.make_actors(candidates, slice(i, i + 1), 1), seed, keep_observations, self._keeps_steps)
+                Job(
+                    make_actors=self.make_actors(candidates, slice(i, i + 1), 1),
+                    seed=seed,
+                    keep_observations=keep_observations,
+                    keep_steps=self._keeps_steps,
+                    lowest_returns=lowest_returns,
+                )
                 for i, seed in enumerate(candidates.seeds)
             ]
             episodes = self._pool.run(jobs, on_step)
         callback.on_rollout_end()
         return episodes
+
+    def _lowest_returns(self) -> np.ndarray | None:
+        """Which episodes to prune, see :func:`~sb3_gogepo.common.rollout.run_actors`; None: no pruning."""
+        return None
 
     @property
     def _n_candidates(self) -> int:

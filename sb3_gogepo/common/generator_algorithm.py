@@ -7,7 +7,6 @@ One iteration: choose commands, generate policies, add noise to their weights, r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -136,8 +135,11 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self.fold_normalization = fold_normalization
 
     def next_commands(self, n_candidates: int) -> np.ndarray:
-        """(n_candidates,) commands to try next, in return units: the best return so far plus the increment, for all."""
-        if self.best_return is None:
+        """(n_candidates,) commands to try next, in return units: the best return so far plus the increment, for all.
+
+        Before there is one, and while warming up, ``first_command``.
+        """
+        if self.best_return is None or self.is_warming_up:
             return np.full(n_candidates, self.first_command)
         increment = self.command_increment + self.command_increment_std * self._return_scale()
         return np.full(n_candidates, self.best_return + increment)
@@ -168,8 +170,14 @@ class GeneratorAlgorithm(CommandAlgorithm):
         start, end = self.weight_noise_std, self.final_weight_noise_std
         if end is None:
             return start
-        fraction = min(1.0, (self.weight_noise_steps or math.inf) / max(1, self._total_timesteps))  # of the training
+        fraction = self._noise_steps / max(1, self._total_timesteps)
         return LinearSchedule(start, end, fraction)(self._current_progress_remaining)
+
+    @property
+    def _noise_steps(self) -> int:
+        """Env steps in which the noise falls."""
+        total_steps = max(1, self._total_timesteps)
+        return min(total_steps, self.weight_noise_steps or total_steps)
 
     def _noise_scale(self) -> th.Tensor:
         """(n_weights,) what each weight's noise is multiplied by."""

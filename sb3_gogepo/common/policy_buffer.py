@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 
+from sb3_gogepo.common.pruning import BestEpisodes
+
 
 class PolicyBufferSamples(NamedTuple):
     """A batch: policy_weights (n_policies, n_weights), commands and returns (n_policies,), in return units.
@@ -58,6 +60,7 @@ class PolicyBuffer:
         self.commands = np.zeros(self.buffer_size)
         self.returns = np.zeros(self.buffer_size)
         self.n_added = 0
+        self.best_episodes = BestEpisodes()
         self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
         self.rng = np.random.default_rng(seed)
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
@@ -71,8 +74,12 @@ class PolicyBuffer:
         """(n_stored,) returns, oldest first."""
         return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
 
-    def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
+    def add(
+        self, policy_weights: th.Tensor, command: float, episode_return: float, return_curve: np.ndarray | None = None
+    ) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
+
+        :param return_curve: (length,) return after each step, for :attr:`best_episodes`; None: not a whole episode.
 
         :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
         """
@@ -83,6 +90,8 @@ class PolicyBuffer:
         self.commands[index] = command
         self.returns[index] = episode_return
         self.n_added += 1
+        if return_curve is not None:
+            self.best_episodes.add(return_curve)
         self._ages_by_return = None
 
     def probabilities(self) -> np.ndarray:
@@ -132,6 +141,7 @@ class PolicyBuffer:
             "commands": th.from_numpy(self.commands[order]),
             "returns": th.from_numpy(self.returns[order]),
             "rng": json.dumps(self.rng.bit_generator.state),
+            **self.best_episodes.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -147,10 +157,14 @@ class PolicyBuffer:
         if not all(bool(th.isfinite(part).all()) for part in (policy_weights, state["commands"], state["returns"])):
             raise ValueError("the saved policies, commands and returns must be finite")
         n_kept = min(len(policy_weights), self.buffer_size)
+        best_episodes = BestEpisodes()
+        if "return_curves" in state:  # older files lack them
+            best_episodes.load_state_dict(state)
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
         # each row a tensor of its own: a view would keep all rows alive
         self.policy_weights = [row.clone() for row in policy_weights[len(policy_weights) - n_kept :]]
         self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
         self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
         self.n_added = n_kept
+        self.best_episodes = best_episodes
         self._ages_by_return = None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     VecCheckNan,
     VecEnv,
@@ -22,6 +23,7 @@ from torch import nn
 from sb3_gogepo.common.faults import Discard, Discards
 from sb3_gogepo.common.normalization import Moments
 from sb3_gogepo.common.policy_weights import BatchedActor, WeightLayout
+from sb3_gogepo.common.pruning import PRUNED, EpisodePruner
 
 
 class Episode(NamedTuple):
@@ -29,7 +31,8 @@ class Episode(NamedTuple):
 
     ``episode_return`` is in the env's own reward units, without the alive bonus offset; ``observations`` are the raw
     ones the policy acted on, (length, n_obs), ``moments`` theirs, ``actions`` and ``rewards`` what it did and got; None
-    when not asked for. Nothing may be learned from an episode that is ``discarded``.
+    when not asked for. Nothing may be learned from an episode that is ``discarded``. One that is ``pruned`` was ended early;
+    ``return_curve``, (length,), is the return after each step.
     """
 
     episode_return: float
@@ -39,6 +42,8 @@ class Episode(NamedTuple):
     rewards: np.ndarray | None = None
     moments: Moments | None = None
     discarded: Discard | None = None
+    return_curve: np.ndarray | None = None
+    pruned: bool = False
 
 
 class Actors(Protocol):
@@ -152,6 +157,7 @@ def run_actors(
     on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
     keep_observations: bool = False,
     keep_actions: bool = False,
+    lowest_returns: np.ndarray | None = None,
 ) -> list[Episode] | None:
     """Run one episode of each candidate and return the episodes in the order of the candidates.
 
@@ -168,6 +174,8 @@ def run_actors(
         dones; returning False abandons all running episodes.
     :param keep_observations: collect the raw observations of each episode.
     :param keep_actions: collect the actions and rewards of each episode.
+    :param lowest_returns: (n,) an episode with a lower return after i steps than ``lowest_returns[i]``, or the last entry, is
+        pruned, unless a wrapper must see it out. None: none is.
     :return: (n_candidates,) episodes; None if ``on_step`` returned False.
     """
     n_candidates, n_envs = len(seeds), env.num_envs
@@ -185,6 +193,8 @@ def run_actors(
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
     done: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_envs)]  # (action, reward)
     discards = Discards(n_envs)
+    can_prune = lowest_returns is not None and can_end_early and _allows_early_resets(env)
+    pruner = EpisodePruner(n_envs, lowest_returns if can_prune else None)
 
     while active := [i for i in range(n_envs) if running[i] is not None]:
         if keep_observations:
@@ -204,6 +214,7 @@ def run_actors(
                 done[i].append((actions[i], raw_rewards[i]))
         lengths += 1
         infos = discards.mark(infos, dones, lengths, can_end_early)
+        pruner.mark(infos, dones, returns, lengths)
         if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
             return None
         for i in active:
@@ -216,6 +227,8 @@ def run_actors(
                 actions=np.stack([action for action, _ in done[i]]) if keep_actions else None,
                 rewards=np.stack([reward for _, reward in done[i]]) if keep_actions else None,
                 discarded=discards.pop(i),
+                return_curve=pruner.pop_curve(i),
+                pruned=PRUNED in infos[i],
             )
             running[i] = next(waiting, None)
             returns[i], lengths[i], seen[i], done[i] = 0.0, 0, [], []
@@ -233,6 +246,11 @@ def _resets_are_seeded(env: VecEnv) -> bool:
             return False
         env = env.venv
     return True
+
+
+def _allows_early_resets(env: VecEnv) -> bool:
+    """A Monitor may be told not to."""
+    return not any(env.env_is_wrapped(Monitor)) or all(env.get_attr("allow_early_resets"))
 
 
 def _reset(env: VecEnv, index: int, seed: int) -> np.ndarray:

@@ -12,6 +12,8 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * The next command is the best return so far. The paper adds 20 return units.
 - * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
   weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
+- * Episodes that fall behind the best ten end early (``prune_after``): more policies are tried in the same env steps.
+- * Before the training begins, policies are drawn around the untrained generator's (``n_warm_up_episodes``).
 - * Five independent evaluators, whose losses are averaged: the generator keeps to policies that they agree on.
 - * Generated weights are bounded: the evaluator's gradient may drive them up without end.
 - * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
@@ -30,6 +32,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
@@ -37,13 +40,16 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update
 
 from sb3_gogepo.common.checks import check_fraction, check_number, check_schedule
 from sb3_gogepo.common.faults import step_if_finite
-from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
+from sb3_gogepo.common.generator_algorithm import Candidates, GeneratorAlgorithm
 from sb3_gogepo.common.losses import evaluator_loss, generator_loss, regression_loss
 from sb3_gogepo.common.policy_buffer import PolicyBuffer
+from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/gogepo.md, "Tried").
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
+#: Of the env steps in which the noise falls: warming up takes no larger share of them.
+MAX_WARM_UP = 0.1
 
 
 class GoGePo(GeneratorAlgorithm):
@@ -65,6 +71,12 @@ class GoGePo(GeneratorAlgorithm):
     :param elite_fraction: see there.
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
         stored policy that reached R, over the elites of a batch. It adds to the generator's loss.
+    :param n_warm_up_episodes: episodes with ``first_command`` before the first training; fewer, if they take more than a
+        tenth of the env steps in which the noise falls.
+    :param prune_after: end an episode early if, after this fraction of the longest one's steps or later, it has fallen behind
+        the ten best, see :class:`~sb3_gogepo.common.pruning.BestEpisodes`. Its return is stored as if it had gone on at
+        its rate; observation statistics see it, Monitors do not. None: episodes are never ended, nor are those of envs
+        that forbid it (VecMonitor, VecFrameStack, ``Monitor(..., allow_early_resets=False)``).
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """
@@ -91,6 +103,8 @@ class GoGePo(GeneratorAlgorithm):
         final_weight_noise_std: float | None = 0.2,
         weight_noise_steps: int | None = 250_000,
         weight_noise_scaling: str = "fan_in",
+        n_warm_up_episodes: int = 64,
+        prune_after: float | None = 0.25,
         first_command: float = 0.0,
         command_increment: float = 0.0,
         command_increment_std: float = 0.0,
@@ -117,6 +131,9 @@ class GoGePo(GeneratorAlgorithm):
         check_number("recency", recency, minimum=0)
         check_fraction("elite_fraction", elite_fraction)
         check_number("imitation_coef", imitation_coef, minimum=0)
+        check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
+        if prune_after is not None:
+            check_fraction("prune_after", prune_after)
         super().__init__(
             policy=policy,
             env=env,
@@ -153,6 +170,8 @@ class GoGePo(GeneratorAlgorithm):
         self.recency = recency
         self.elite_fraction = elite_fraction
         self.imitation_coef = imitation_coef
+        self.n_warm_up_episodes = n_warm_up_episodes
+        self.prune_after = prune_after
         if _init_setup_model:
             self._require_env()
             self._setup_model()
@@ -174,6 +193,35 @@ class GoGePo(GeneratorAlgorithm):
 
     def _return_scale(self) -> float:
         return float(self.policy.return_scaler.scale)
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Has there been no training, in ``n_warm_up_episodes`` and a tenth of the env steps in which the noise falls?"""
+        is_early = self.num_timesteps < MAX_WARM_UP * self._noise_steps
+        return self._n_updates == 0 and self._candidate_num < self.n_warm_up_episodes and is_early
+
+    def _lowest_returns(self) -> np.ndarray | None:
+        """In the env's reward units, without the alive bonus offset."""
+        if self.prune_after is None:
+            return None
+        lowest = self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
+        return lowest - self.alive_bonus_offset * np.arange(len(lowest))
+
+    def _episode_return(self, episode: Episode) -> float:
+        """An estimate if the episode was pruned."""
+        episode_return = super()._episode_return(episode)
+        if episode.pruned:
+            return self.replay_buffer.best_episodes.estimate(episode_return, episode.length)
+        return episode_return
+
+    def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
+        """Put the policy that acted into the buffer, with the return curve of a whole episode."""
+        curve = None if episode.pruned else episode.return_curve
+        if curve is not None:
+            curve = curve + self.alive_bonus_offset * np.arange(1, len(curve) + 1)
+        if self.prune_after is not None:
+            self.logger.record_mean("rollout/prune_rate", episode.pruned)
+        self.replay_buffer.add(self._to_store(candidates, index), candidates.commands[index], episode_return, curve)
 
     def train(self, n_rounds: int) -> None:
         """The evaluator steps of ``n_rounds`` rounds, then the generator steps (Algorithm 1, lines 8-15)."""

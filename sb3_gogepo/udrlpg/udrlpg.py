@@ -24,7 +24,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
@@ -181,16 +180,8 @@ class UDRLPG(GeneratorAlgorithm):
         limit = self.freeze_statistics_after
         return self.normalize_observations and (limit is None or self.policy.normalizer.count.item() < limit)
 
-    def next_commands(self, n_candidates: int) -> np.ndarray:
-        """(n_candidates,) commands to try next: ``first_command`` at first, then the best return plus the increment."""
-        if self.is_warming_up:
-            return np.full(n_candidates, self.first_command)
-        return super().next_commands(n_candidates)
-
     def train(self, n_rounds: int) -> None:
-        """``n_rounds`` times ``gradient_steps`` steps of regression; none while warming up."""
-        if self.is_warming_up:
-            return
+        """``n_rounds`` times ``gradient_steps`` steps of regression."""
         if self.return_range is None:
             self.policy.command_scaler.fit(self.replay_buffer.stored_returns)
         learning_rate = self.lr_schedule(self._current_progress_remaining)
