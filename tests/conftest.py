@@ -16,7 +16,9 @@ COMMON = dict(train_freq=(2, "episode"), batch_size=4, buffer_size=50, learning_
 NOISE = dict(weight_noise_std=1.0, final_weight_noise_std=None)
 #: algorithm -> constructor arguments of a small, seeded model with two gradient steps (of each network) a training round
 SMALL = {
-    GoGePo: dict(policy_kwargs=TINY, evaluator_gradient_steps=2, generator_gradient_steps=2, **NOISE, **COMMON),
+    GoGePo: dict(
+        policy_kwargs=TINY, evaluator_gradient_steps=2, generator_gradient_steps=2, prune_after=None, **NOISE, **COMMON
+    ),
     UDRL: dict(policy_kwargs=dict(net_arch=[8, 4]), gradient_steps=2, n_warm_up_episodes=1, n_candidates=None, **COMMON),
     UDRLPG: dict(
         policy_kwargs=TINY_GENERATOR, gradient_steps=2, n_warm_up_episodes=0, freeze_statistics_after=None, **NOISE, **COMMON

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     VecCheckNan,
     VecEnv,
@@ -193,8 +192,7 @@ def run_actors(
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
     done: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_envs)]  # (action, reward)
     discards = Discards(n_envs)
-    can_prune = lowest_returns is not None and can_end_early and _allows_early_resets(env)
-    pruner = EpisodePruner(n_envs, lowest_returns if can_prune else None)
+    pruner = EpisodePruner(n_envs, lowest_returns if can_end_early else None)
 
     while active := [i for i in range(n_envs) if running[i] is not None]:
         if keep_observations:
@@ -246,11 +244,6 @@ def _resets_are_seeded(env: VecEnv) -> bool:
             return False
         env = env.venv
     return True
-
-
-def _allows_early_resets(env: VecEnv) -> bool:
-    """A Monitor may be told not to."""
-    return not any(env.env_is_wrapped(Monitor)) or all(env.get_attr("allow_early_resets"))
 
 
 def _reset(env: VecEnv, index: int, seed: int) -> np.ndarray:

@@ -75,8 +75,8 @@ class GoGePo(GeneratorAlgorithm):
         tenth of the env steps in which the noise falls.
     :param prune_after: end an episode early if, after this fraction of the longest one's steps or later, it has fallen behind
         the ten best, see :class:`~sb3_gogepo.common.pruning.BestEpisodes`. Its return is stored as if it had gone on at
-        its rate; observation statistics see it, Monitors do not. None: episodes are never ended, nor are those of envs
-        that forbid it (VecMonitor, VecFrameStack, ``Monitor(..., allow_early_resets=False)``).
+        its rate. Observation statistics see it, Monitors do not. None: no episode is, nor is one of an env in wrappers that
+        must see it out, such as VecMonitor and VecFrameStack.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """

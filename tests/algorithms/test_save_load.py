@@ -42,6 +42,8 @@ OWN_ARGUMENTS = {
         imitation_coef=0.5,
         evaluator_gradient_steps=1,
         generator_gradient_steps=5,
+        n_warm_up_episodes=3,
+        prune_after=0.5,
         **GENERATOR_ARGUMENTS,
     ),
     UDRL: dict(

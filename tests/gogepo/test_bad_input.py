@@ -16,6 +16,10 @@ ARGUMENTS = [
     (dict(elite_fraction=1.5), r"elite_fraction must be a number in \[0, 1\], got 1.5"),
     (dict(imitation_coef=-0.5), "imitation_coef must be a finite number >= 0, got -0.5"),
     (dict(elite_fraction=np.nan), r"elite_fraction must be a number in \[0, 1\], got nan"),
+    (dict(n_warm_up_episodes=-1), "n_warm_up_episodes must be an integer >= 0, got -1"),
+    (dict(n_warm_up_episodes=2.5), "n_warm_up_episodes must be an integer >= 0, got 2.5"),
+    (dict(prune_after=-0.1), r"prune_after must be a number in \[0, 1\], got -0.1"),
+    (dict(prune_after="late"), r"prune_after must be a number in \[0, 1\], got 'late'"),
 ]
 
 POLICY_ARGUMENTS = [
