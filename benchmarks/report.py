@@ -13,7 +13,7 @@ from benchmarks import figures, tables
 from benchmarks.data import Group, read_groups
 from benchmarks.layout import RESULTS
 from benchmarks.statistics import aggregate
-from benchmarks.tracks import ablations, tracks
+from benchmarks.tracks import ABLATIONS, ablations, tracks
 
 NOTHING = "No cell of this part has finished yet.\n"
 INTERVAL = "mean over seeds [95 % bootstrap interval]"
@@ -112,14 +112,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder = options.docs / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    for track in tracks():
-        groups = read_groups(options.results, track)
-        texts = {track: write_track(groups, track, options.docs)}
-        if track == "paper":
-            texts["ablations"] = write_ablations(groups, options.docs)
-        for name, text in texts.items():
-            (folder / f"{name}.md").write_text(text, encoding="utf-8")
-            print(folder / f"{name}.md")
+    texts = {track: write_track(read_groups(options.results, track), track, options.docs) for track in tracks()}
+    texts[ABLATIONS] = write_ablations(read_groups(options.results, ABLATIONS), options.docs)
+    for name, text in texts.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        print(folder / f"{name}.md")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from sb3_gogepo.zoo import ALGORITHMS as OWN_ALGORITHMS
 from sb3_gogepo.zoo import preset_path
 
 FOLDER = Path(__file__).parent
+#: The track of GoGePo's variants and their bases, which are those of the track "paper" at another number of env steps
+ABLATIONS = "ablations"
 
 
 class Algorithm(NamedTuple):
@@ -38,24 +40,29 @@ def ablations() -> dict[str, dict[str, Any]]:
 
 
 def labels(track: str) -> list[str]:
-    """The labels of a track, in the files' order, ablations last.
+    """The labels of a track, in the files' order; of ablations, the bases first.
 
     :raises ValueError: if there is no such track.
     """
+    if track == ABLATIONS:
+        bases = [label for ablation in ablations().values() for label in ablation["bases"]]
+        return [*dict.fromkeys(bases), *_variants()]
     if track not in tracks():
-        raise ValueError(f"track must be one of {', '.join(tracks())}, got {track!r}")
-    variants = [label for ablation in ablations().values() for label in ablation["variants"]]
-    return [*tracks()[track], *(variants if track == "paper" else [])]
+        raise ValueError(f"track must be one of {', '.join(tracks())}, {ABLATIONS}, got {track!r}")
+    return list(tracks()[track])
+
+
+def _variants() -> dict[str, dict[str, Any]]:
+    """label -> entry of all ablations."""
+    return {label: entry for ablation in ablations().values() for label, entry in ablation["variants"].items()}
 
 
 def _find(track: str, label: str) -> list[dict[str, Any]]:
     """The entries that make a label up, base first."""
-    if label in tracks()[track]:
+    if track != ABLATIONS:
         return [tracks()[track][label]]
-    variants: dict[str, Any] = {}
-    for ablation in ablations().values():
-        variants.update(ablation["variants"])
-    return [*_find(track, variants[label]["base"]), variants[label]]
+    variant = _variants().get(label)
+    return _find("paper", label) if variant is None else [*_find("paper", variant["base"]), variant]
 
 
 def resolve(track: str, label: str, env_id: str) -> Algorithm:

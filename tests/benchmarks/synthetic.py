@@ -54,10 +54,12 @@ def write_everything(results):
             ("ars", 5, 1_000_000, 0.0003),
             ("sac", 3, 100_000, 0.02),
             ("td3", 1, 100_000, 0.015),
-            ("gogepo-raw-weights", 4, 1_000_000, 0.0004),
         ):
             for seed in range(n_seeds):
                 if not (algo == "td3" and env == "Hopper-v3"):
                     write_learning_cell(results, Cell("paper", algo, env, seed), n_timesteps, low, high, speed)
+        for algo, n_seeds in (("gogepo", 5), ("gogepo-raw-weights", 4)):
+            for seed in range(n_seeds):
+                write_learning_cell(results, Cell("ablations", algo, env, seed), 100_000, low, high, 0.0004)
     unfinished = Cell("paper", "sac", "Swimmer-v3", 3)
     write_cell(results, unfinished, [1.0], 100_000, status="running", timesteps=1000)

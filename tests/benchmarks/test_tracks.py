@@ -8,10 +8,10 @@ from sb3_gogepo import presets
 ENVS = ["Swimmer-v3", "Hopper-v3", "InvertedPendulum-v2", "MountainCarContinuous-v0"]
 
 
-@pytest.mark.parametrize("label", labels("paper"))
-def test_every_label_resolves(label):
+@pytest.mark.parametrize(("track", "label"), [(track, label) for track in ("paper", "ablations") for label in labels(track)])
+def test_every_label_resolves(track, label):
     for env in ENVS:
-        algorithm = resolve("paper", label, env)
+        algorithm = resolve(track, label, env)
         assert algorithm.hyperparams["policy"] == "MlpPolicy"
         assert "n_timesteps" not in algorithm.hyperparams
 
@@ -30,7 +30,7 @@ def test_paper_preset_has_the_envs_range():
 
 def test_variant_changes_its_base():
     base = resolve("paper", "gogepo-paper", "Swimmer-v3").hyperparams
-    variant = resolve("paper", "gogepo-paper-increment-0", "Swimmer-v3").hyperparams
+    variant = resolve("ablations", "gogepo-paper-increment-0", "Swimmer-v3").hyperparams
     assert base["command_increment"] == 20
     assert variant == {**base, "command_increment": 0.0}
 
@@ -39,8 +39,14 @@ def test_every_ablation_changes_something():
     for ablation in ablations().values():
         for label, variant in ablation["variants"].items():
             base = resolve("paper", variant["base"], "Swimmer-v3")
-            assert resolve("paper", label, "Swimmer-v3") != base
+            assert resolve("ablations", label, "Swimmer-v3") != base
             assert set(ablation["bases"]) <= set(tracks()["paper"])
+
+
+def test_bases_of_ablations_are_those_of_the_track_paper():
+    for label in ("gogepo", "gogepo-paper"):
+        assert label in labels("ablations")
+        assert resolve("ablations", label, "Hopper-v3") == resolve("paper", label, "Hopper-v3")
 
 
 def test_peers_have_2x256():
@@ -59,9 +65,10 @@ def test_tuned_is_rl_zoos():
 @pytest.mark.parametrize(
     ("track", "label", "message"),
     [
-        ("best", "sac", r"track must be one of paper, tuned, got 'best'"),
+        ("best", "sac", r"track must be one of paper, tuned, ablations, got 'best'"),
         ("paper", "ppo", r"algo must be one of gogepo, .* on track 'paper', got 'ppo'"),
         ("tuned", "gogepo-uniform", r"algo must be one of .* on track 'tuned', got 'gogepo-uniform'"),
+        ("ablations", "ars", r"algo must be one of gogepo, gogepo-paper, .* on track 'ablations', got 'ars'"),
     ],
 )
 def test_unknown_names(track, label, message):
