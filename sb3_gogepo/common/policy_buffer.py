@@ -79,8 +79,7 @@ class PolicyBuffer:
     ) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
 
-        :param return_curve: (length,) return after each step, for :attr:`best_episodes`; None: not a whole episode.
-
+        :param return_curve: (length,) return after each step, for ``best_episodes``; None: the episode was pruned.
         :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
         """
         if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):

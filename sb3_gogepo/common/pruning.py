@@ -11,6 +11,8 @@ import torch as th
 
 #: Key of ``info`` under which callbacks see that an episode was ended early
 PRUNED = "pruned"
+#: Steps of an episode that a file may claim; arrays of this size are made of it.
+MAX_LENGTH = 10_000_000
 
 
 class EpisodePruner:
@@ -96,8 +98,10 @@ class BestEpisodes:
         :raises ValueError: if something is missing, not finite, or does not add up.
         """
         returns, lengths, longest = state["return_curves"].double(), state["curve_lengths"], int(state["longest"])
-        if not bool(th.isfinite(returns).all()):
-            raise ValueError("the saved return curves must be finite")
+        if returns.ndim != 1 or not bool(th.isfinite(returns).all()):
+            raise ValueError("the saved return curves must be one row of finite numbers")
+        if not 0 <= longest <= MAX_LENGTH:
+            raise ValueError(f"the saved longest episode must have 0 to {MAX_LENGTH} steps, got {longest}")
         if len(lengths) and not (int(lengths.min()) >= 1 and int(lengths.max()) <= longest):
             raise ValueError(f"the saved return curves must have 1 to {longest} steps, got {lengths.tolist()}")
         if int(lengths.sum()) != len(returns):

@@ -23,6 +23,8 @@ def sample_gogepo_params(trial: Any, n_actions: int, n_envs: int, additional_arg
     trial.suggest_float("final_weight_noise_std", 0.05, 0.5, log=True)
     trial.suggest_float("elite_fraction", 0.0, 1.0)
     trial.suggest_float("imitation_coef", 0.01, 10.0, log=True)
+    trial.suggest_categorical("n_warm_up_episodes", [0, 16, 64, 256])
+    trial.suggest_categorical("prune_after", [0.1, 0.25, 0.5, 1.0])  # 1: never
     trial.suggest_float("command_increment_std", 0.0, 1.0)
     trial.suggest_categorical("n_evaluators", [1, 2, 5, 10])
     trial.suggest_categorical("n_probing_states", [5, 10, 20, 50])

@@ -78,7 +78,9 @@ def test_state_goes_round():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(return_curves=th.tensor([1.0, np.nan, 3.0, 4.0, 5.0])), "must be finite"),
+        (dict(return_curves=th.tensor([1.0, np.nan, 3.0, 4.0, 5.0])), "must be one row of finite numbers"),
+        (dict(return_curves=th.zeros(5, 1)), "must be one row of finite numbers"),
+        (dict(longest=10**12), "must have 0 to 10000000 steps, got 1000000000000"),
         (dict(return_curves=th.zeros(4)), "must have 5 steps together, got 4"),
         (dict(longest=2), r"must have 1 to 2 steps, got \[3, 2\]"),
         (dict(curve_lengths=th.tensor([5, 0])), r"must have 1 to 3 steps, got \[5, 0\]"),
