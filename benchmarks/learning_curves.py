@@ -100,11 +100,10 @@ def versions() -> str:
     )
 
 
-def read(path: Path) -> list[dict[str, float]]:
-    """The rows of one run."""
-    with path.open() as file:
-        lines = [line for line in file if not line.startswith("#")]
-    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+def read(path: Path) -> tuple[str, list[dict[str, float]]]:
+    """The command that made one run, and its rows."""
+    command, _, *lines = path.read_text().splitlines()
+    return command, [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
 
 
 def final_returns(algo: str) -> dict[tuple[str, int, str], dict[int, float]]:
@@ -112,9 +111,10 @@ def final_returns(algo: str) -> dict[tuple[str, int, str], dict[int, float]]:
     found: dict[tuple[str, int, str], dict[int, float]] = {}
     for path in sorted(RESULTS.glob(f"{algo}_*.csv")):
         _, env_id, steps, seed, *_ = path.name.removesuffix(".csv").split("_")
-        _, _, settings = path.read_text().splitlines()[0].partition(" --set ")  # of the command that made it
+        command, rows = read(path)
+        _, _, settings = command.partition(" --set ")
         returns = found.setdefault((env_id, int(steps), settings), {})
-        returns[int(seed.removeprefix("seed"))] = read(path)[-1]["eval_return"]
+        returns[int(seed.removeprefix("seed"))] = rows[-1]["eval_return"]
     return found
 
 

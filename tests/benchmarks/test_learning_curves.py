@@ -20,9 +20,9 @@ def test_runs_and_their_table(monkeypatch, tmp_path):
         settings = ["gradient_steps=1", "batch_size=8"]
         path = learning_curves.run("udrlpg", "CartPole-v1", steps=60, seed=seed, eval_freq=30, settings=settings)
         assert path.read_text().startswith("# python -m benchmarks.learning_curves run udrlpg CartPole-v1 --steps 60 --seeds")
-    rows = learning_curves.read(path)
+    _, rows = learning_curves.read(path)
     assert [row["eval_episodes"] for row in rows][-1] == 20
-    low, high = sorted(learning_curves.read(path)[-1]["eval_return"] for path in tmp_path.glob("*.csv"))
+    low, high = sorted(learning_curves.read(path)[1][-1]["eval_return"] for path in tmp_path.glob("*.csv"))
     row = learning_curves.table("udrlpg").splitlines()[2]
     assert row.startswith("| CartPole-v1 | 60 | `gradient_steps=1 batch_size=8` | ")
     assert row.endswith(f" (12) | {(low + high) / 2:.1f} | {(low + high) / 2:.1f} |")
