@@ -23,21 +23,20 @@ def seen(*curves, n_episodes=2):
 def test_lowest_returns_by_hand():
     """Best curves end at 8 and 6; the third is worse. At an even rate 6 is 1.5 a step."""
     best = seen([2, 4, 6, 8], [0, 0, 0, 3], [3, 4, 5, 6])
-    assert [curve[-1] for curve in best.return_curves] == [8, 6]
-    # at an even rate: 1.5, 3, 4.5; the best held at least 2, 4, 5
+    assert best.return_curves.tolist() == [[2, 4, 6, 8], [3, 4, 5, 6]]
+    # at an even rate: 1.5, 3, 4.5; the best had at least 2, 4, 5
     assert best.lowest_returns(0.25).tolist() == [NONE, 1.5, 3, 4.5, NONE]
     assert best.lowest_returns(0.5).tolist() == [NONE, NONE, 3, 4.5, NONE]
     assert best.lowest_returns(0.51).tolist() == [NONE, NONE, NONE, 4.5, NONE]
     assert best.lowest_returns(1.0).tolist() == [NONE] * 5
     assert best.lowest_returns(0.0).tolist() == [NONE, 1.5, 3, 4.5, NONE]
+    assert best.estimate(3.0, 2) == 6
 
 
-def test_who_is_fast_but_falls_does_not_end_who_is_slow_but_lasts():
-    """The best earn 3 a step for two steps; the slow one has earned 1 a step in each of ten, and goes on."""
-    best = seen(range(1, 11), [3, 6], [3, 6], n_episodes=3)
-    lowest = best.lowest_returns(0.1)
-    assert (np.arange(1, 10) >= lowest[1:-1]).all()
-    assert lowest[1:-1] == pytest.approx(0.6 * np.arange(1, 10))
+def test_who_starts_slowly_as_the_best_did_goes_on():
+    """The best had nothing after two steps, then 3 a step."""
+    best = seen([0, 0, 3, 6], [0, 0, 3, 6])
+    assert best.lowest_returns(0.25).tolist() == [NONE, 0, 0, 3, NONE]
 
 
 def test_rewards_that_come_late_end_nobody_who_waits_for_them():
@@ -47,8 +46,19 @@ def test_rewards_that_come_late_end_nobody_who_waits_for_them():
 
 def test_none_falls_behind_before_there_are_enough():
     best = seen([1, 2, 3])
-    assert best.lowest_returns(0.25).tolist() == [NONE] * 4
+    assert best.lowest_returns(0.25).tolist() == [NONE]
     assert seen().lowest_returns(0.25).tolist() == [NONE]
+
+
+@pytest.mark.parametrize("other", [[9], [9, 9, 9, 9, 9]], ids=["shorter", "longer"])
+def test_none_falls_behind_where_episodes_differ_in_length(other):
+    best = seen([1, 2, 3, 4], [1, 2, 3, 4])
+    assert best.lowest_returns(0.25)[2] == 2
+    best.add(np.array(other, dtype=float))
+    for _ in range(3):
+        assert best.lowest_returns(0.25).tolist() == [NONE]
+        best.add(np.array([1.0, 2, 3, 4]))  # for good
+    assert best.estimate(1.0, 2) == 2  # of an episode that began before
 
 
 def test_negative_returns():
@@ -57,39 +67,22 @@ def test_negative_returns():
     assert best.lowest_returns(0.25).tolist() == [NONE, -1, -2, -3, NONE]
 
 
-def test_the_longest_may_not_be_among_the_best():
-    best = seen([5, 5], [6, 6], [0] * 8)
-    assert best.longest == 8
-    assert best.estimate(3.0, 2) == 12
-    assert len(best.lowest_returns(0.25)) == 9
-
-
-def test_state_goes_round():
-    best, other = seen([1, 2], [3, 4, 5]), BestEpisodes(2)
+@pytest.mark.parametrize("curves", [[[1, 2], [3, 4], [0, 1]], [[1, 2]], [], [[1, 2], [3, 4, 5]]])
+def test_state_goes_round(curves):
+    best, other = seen(*curves), BestEpisodes(2)
     other.load_state_dict(best.state_dict())
-    assert [curve.tolist() for curve in other.return_curves] == [[3, 4, 5], [1, 2]]
-    assert other.longest == 3
-    empty = BestEpisodes(2)
-    empty.load_state_dict(BestEpisodes(2).state_dict())
-    assert empty.return_curves == []
-    assert empty.longest == 0
+    for added in ([5, 6], [2, 3]):
+        assert other.lowest_returns(0.0).tolist() == best.lowest_returns(0.0).tolist()
+        best.add(np.array(added, dtype=float))
+        other.add(np.array(added, dtype=float))
+    assert other.return_curves.tolist() == best.return_curves.tolist()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (dict(return_curves=th.tensor([1.0, np.nan, 3.0, 4.0, 5.0])), "must be one row of finite numbers"),
-        (dict(return_curves=th.zeros(5, 1)), "must be one row of finite numbers"),
-        (dict(longest=10**12), "must have 0 to 10000000 steps, got 1000000000000"),
-        (dict(return_curves=th.zeros(4)), "must have 5 steps together, got 4"),
-        (dict(longest=2), r"must have 1 to 2 steps, got \[3, 2\]"),
-        (dict(curve_lengths=th.tensor([5, 0])), r"must have 1 to 3 steps, got \[5, 0\]"),
-    ],
-)
-def test_wrong_state(change, message):
-    state = seen([1, 2], [3, 4, 5]).state_dict()
-    with pytest.raises(ValueError, match=message):
-        BestEpisodes(2).load_state_dict({**state, **change})
+@pytest.mark.parametrize("curves", [[[1.0, np.nan]], [[np.inf, 1.0]], [1.0, 2.0], [[[1.0]]]])
+def test_wrong_state(curves):
+    state = {**seen([1, 2], [3, 4]).state_dict(), "return_curves": th.tensor(curves)}
+    with pytest.raises(ValueError, match="return curves must be rows of finite numbers"):
+        BestEpisodes(2).load_state_dict(state)
 
 
 # ---------------------------------------------------------------- in episodes

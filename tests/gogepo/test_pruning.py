@@ -14,6 +14,15 @@ from tests.toy_envs import ConstantObs, Seeded
 LENGTH = 8
 
 
+class Even(Seeded):
+    """All episodes last equally long."""
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        self.length = LENGTH
+        return observation, info
+
+
 @pytest.fixture
 def tiny(tiny):
     return {**tiny, "prune_after": 0.25, "buffer_size": 1000}
@@ -40,10 +49,10 @@ def test_pruned_episodes_are_stored_with_an_estimate(alive_bonus_offset, make_mo
     rates = [entry["rollout/prune_rate"] for _, entry in logs.entries if "rollout/prune_rate" in entry]
     assert 0 < np.mean(rates) < 1
     assert rates[0] == 0  # there are no ten best episodes yet
-    best = [curve[-1] for curve in buffer.best_episodes.return_curves]
+    assert buffer.best_episodes.return_curves.shape == (10, LENGTH)
+    best = buffer.best_episodes.return_curves[:, -1].tolist()
     assert best == sorted(buffer.stored_returns, reverse=True)[:10]
     assert model.best_return == best[0]
-    assert all(len(curve) == LENGTH for curve in buffer.best_episodes.return_curves)
     assert {info["l"] for info in model.ep_info_buffer} == {LENGTH}  # Monitors do not see the others
 
 
@@ -55,23 +64,29 @@ def test_none_is_pruned_if_not_wanted(make_model):
     assert not any("rollout/prune_rate" in entry for _, entry in logs.entries)
 
 
+def test_none_is_pruned_where_episodes_differ_in_length(make_model):
+    models = [make_model(Seeded(), prune_after=prune_after).learn(200) for prune_after in (0.25, None)]
+    assert models[0].replay_buffer.best_episodes.lengths_differ
+    assert_same_result(*models)
+
+
 def test_results_do_not_depend_on_who_runs_the_episodes(make_model):
     one, four, workers = (
-        make_model(make_vec_env(Seeded, n_envs), n_candidates=4, **kwargs).learn(200)
+        make_model(make_vec_env(Even, n_envs), n_candidates=4, **kwargs).learn(200)
         for n_envs, kwargs in [(1, {}), (4, {}), (1, dict(rollout_backend="subprocess", rollout_workers=2))]
     )
-    whole = make_model(make_vec_env(Seeded, 1), n_candidates=4, prune_after=None).learn(200)
+    whole = make_model(make_vec_env(Even, 1), n_candidates=4, prune_after=None).learn(200)
     assert len(one.replay_buffer) > len(whole.replay_buffer)
     assert_same_result(one, four)
     assert_same_result(one, workers)
 
 
 def test_a_run_that_prunes_goes_on_exactly(make_model, tmp_path):
-    whole = make_model(Seeded()).learn(200)
-    first = make_model(Seeded())
+    whole = make_model(Even()).learn(200)
+    first = make_model(Even())
     stop = ConvertCallback(lambda scope, _: first.num_timesteps < 120)
     first.learn(200, callback=[ResumableCheckpointCallback(20, tmp_path), stop])
-    second = GoGePo.load_checkpoint(tmp_path, Seeded())
+    second = GoGePo.load_checkpoint(tmp_path, Even())
     assert len(second.replay_buffer.best_episodes.return_curves) == 10
     second.learn(200 - second.num_timesteps, reset_num_timesteps=False)
     assert_same_result(second, whole)
@@ -80,10 +95,10 @@ def test_a_run_that_prunes_goes_on_exactly(make_model, tmp_path):
 def test_buffers_saved_without_return_curves_can_be_loaded(make_model, tmp_path):
     model = make_model(ConstantObs(LENGTH)).learn(200)
     state = model.replay_buffer.state_dict()
-    for key in ("return_curves", "curve_lengths", "longest"):
+    for key in ("return_curves", "lengths_differ"):
         del state[key]
     model.replay_buffer.load_state_dict(state)
-    assert model.replay_buffer.best_episodes.return_curves == []
+    assert not len(model.replay_buffer.best_episodes.return_curves)
     model.learn(100)
 
 
