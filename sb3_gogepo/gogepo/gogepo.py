@@ -12,7 +12,8 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * The next command is the best return so far. The paper adds 20 return units.
 - * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
   weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
-- * Episodes that fall behind the best ten end early (``prune_after``): more policies are tried in the same env steps.
+- * Episodes that fall behind the best ten end early, where all last equally long (``prune_after``): more policies are tried
+  in the same env steps.
 - * Before the training begins, policies are drawn around the untrained generator's (``n_warm_up_episodes``).
 - * Five independent evaluators, whose losses are averaged: the generator keeps to policies that they agree on.
 - * Generated weights are bounded: the evaluator's gradient may drive them up without end.
@@ -73,10 +74,10 @@ class GoGePo(GeneratorAlgorithm):
         stored policy that reached R, over the elites of a batch. It adds to the generator's loss.
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training; fewer, if they take more than a
         tenth of the env steps in which the noise falls.
-    :param prune_after: end an episode early if, after this fraction of the longest one's steps or later, it has fallen behind
-        the ten best, see :class:`~sb3_gogepo.common.pruning.BestEpisodes`. Its return is stored as if it had gone on at
-        its rate. Observation statistics see it, Monitors do not. None: no episode is, nor is one of an env in wrappers that
-        must see it out, such as VecMonitor and VecFrameStack.
+    :param prune_after: end an episode early if, after this fraction of its steps or later, it has fallen behind the ten best,
+        see :class:`~sb3_gogepo.common.pruning.BestEpisodes`. Its return is stored as if it had gone on at its rate.
+        Observation statistics see it, Monitors do not. None: no episode is; nor is one where episodes differ in length, or
+        in wrappers that must see it out, such as VecMonitor and VecFrameStack.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """
