@@ -70,6 +70,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
 
     policy: Any  # has `command`, `forget_acting_weights` and `normalizer`
     replay_buffer: Any
+    n_warm_up_episodes: int
 
     def __init__(
         self,
@@ -291,8 +292,8 @@ class CommandAlgorithm(EpisodicAlgorithm):
 
     @property
     def is_warming_up(self) -> bool:
-        """Is it too early to train?"""
-        return False
+        """Have there been fewer than ``n_warm_up_episodes`` episodes? It is too early to train then."""
+        return self._candidate_num < self.n_warm_up_episodes
 
     def train(self, n_rounds: int) -> None:
         """Make ``n_rounds`` rounds of gradient steps."""

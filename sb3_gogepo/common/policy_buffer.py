@@ -74,12 +74,9 @@ class PolicyBuffer:
         """(n_stored,) returns, oldest first."""
         return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
 
-    def add(
-        self, policy_weights: th.Tensor, command: float, episode_return: float, return_curve: np.ndarray | None = None
-    ) -> None:
+    def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
 
-        :param return_curve: (length,) return after each step, for ``best_episodes``; None: the episode was pruned.
         :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
         """
         if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):
@@ -89,8 +86,6 @@ class PolicyBuffer:
         self.commands[index] = command
         self.returns[index] = episode_return
         self.n_added += 1
-        if return_curve is not None:
-            self.best_episodes.add(return_curve)
         self._ages_by_return = None
 
     def probabilities(self) -> np.ndarray:
@@ -160,10 +155,11 @@ class PolicyBuffer:
         if "return_curves" in state:  # older files lack them
             best_episodes.load_state_dict(state)
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
+        newest = slice(len(policy_weights) - n_kept, None)
         # each row a tensor of its own: a view would keep all rows alive
-        self.policy_weights = [row.clone() for row in policy_weights[len(policy_weights) - n_kept :]]
-        self.commands[:n_kept] = state["commands"][len(policy_weights) - n_kept :].numpy()
-        self.returns[:n_kept] = state["returns"][len(policy_weights) - n_kept :].numpy()
+        self.policy_weights = [row.clone() for row in policy_weights[newest]]
+        self.commands[:n_kept] = state["commands"][newest].numpy()
+        self.returns[:n_kept] = state["returns"][newest].numpy()
         self.n_added = n_kept
         self.best_episodes = best_episodes
         self._ages_by_return = None

@@ -199,7 +199,7 @@ class GoGePo(GeneratorAlgorithm):
     def is_warming_up(self) -> bool:
         """Has there been no training, in ``n_warm_up_episodes`` and a tenth of the env steps in which the noise falls?"""
         is_early = self.num_timesteps < MAX_WARM_UP * self._noise_steps
-        return self._n_updates == 0 and self._candidate_num < self.n_warm_up_episodes and is_early
+        return super().is_warming_up and self._n_updates == 0 and is_early
 
     def _lowest_returns(self) -> np.ndarray | None:
         """In the env's reward units, without the alive bonus offset."""
@@ -216,13 +216,13 @@ class GoGePo(GeneratorAlgorithm):
         return episode_return
 
     def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
-        """Put the policy that acted into the buffer, with the return curve of a whole episode."""
-        curve = None if episode.pruned else episode.return_curve
-        if curve is not None:
-            curve = curve + self.alive_bonus_offset * np.arange(1, len(curve) + 1)
+        """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
+        super().store_episode(candidates, index, episode, episode_return)
+        if not episode.pruned and episode.return_curve is not None:
+            bonus = self.alive_bonus_offset * np.arange(1, episode.length + 1)
+            self.replay_buffer.best_episodes.add(episode.return_curve + bonus)
         if self.prune_after is not None:
             self.logger.record_mean("rollout/prune_rate", episode.pruned)
-        self.replay_buffer.add(self._to_store(candidates, index), candidates.commands[index], episode_return, curve)
 
     def train(self, n_rounds: int) -> None:
         """The evaluator steps of ``n_rounds`` rounds, then the generator steps (Algorithm 1, lines 8-15)."""

@@ -259,11 +259,6 @@ class UDRL(CommandAlgorithm):
 
     # ------------------------------------------------------------------ training
 
-    @property
-    def is_warming_up(self) -> bool:
-        """Have there been fewer than ``n_warm_up_episodes`` episodes?"""
-        return self._candidate_num < self.n_warm_up_episodes
-
     def train(self, n_rounds: int) -> None:
         """``n_rounds`` times ``gradient_steps`` steps of maximum likelihood."""
         self._update_scalers()

@@ -171,11 +171,6 @@ class UDRLPG(GeneratorAlgorithm):
         )
 
     @property
-    def is_warming_up(self) -> bool:
-        """Are there still fewer than ``n_warm_up_episodes`` episodes?"""
-        return self._candidate_num < self.n_warm_up_episodes
-
-    @property
     def _updates_statistics(self) -> bool:
         limit = self.freeze_statistics_after
         return self.normalize_observations and (limit is None or self.policy.normalizer.count.item() < limit)
