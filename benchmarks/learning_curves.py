@@ -39,8 +39,8 @@ COLUMNS = ("num_timesteps", "episodes", "train_return", "command", "eval_return"
 class Curve(BaseCallback):
     """Evaluates between iterations, every ``eval_freq`` env steps, in envs of its own; ``rows`` has one entry each time.
 
-    ``train_return`` is the mean of the last 100 training episodes; ``eval_return`` is that of ``evaluate_policy``, which
-    acts without noise (greedily) on the best command so far.
+    ``train_return`` is the mean of the last 100 training episodes that were not pruned; ``eval_return`` is that of
+    ``evaluate_policy``, which acts without noise (greedily) on the best command so far.
     """
 
     def __init__(self, env_id: str, seed: int, eval_freq: int) -> None:

@@ -223,6 +223,11 @@ class CommandAlgorithm(EpisodicAlgorithm):
         self._iteration_start = None
         return self
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """As SB3's, but not below 0, where a schedule may become negative: the last episodes run over the total."""
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        self._current_progress_remaining = max(0.0, self._current_progress_remaining)
+
     def propose_candidates(self) -> Any:
         """The next ``n_candidates`` candidates, with their ``commands`` and reset ``seeds``."""
         raise NotImplementedError

@@ -9,38 +9,43 @@ from typing import Any
 import numpy as np
 import torch as th
 
-#: Key of ``info`` under which callbacks see that an episode was ended early
+#: Key of ``info`` under which callbacks see that an episode was ended early; an env may have such a key of its own
 PRUNED = "pruned"
 
 
 class EpisodePruner:
     """Ends running episodes of ``n_envs`` envs early, and keeps their return curves.
 
-    :param lowest_returns: see :func:`~sb3_gogepo.common.rollout.run_actors`.
+    :param lowest_returns: see :func:`~sb3_gogepo.common.rollout.run_actors`. None: it does nothing.
     """
 
     def __init__(self, n_envs: int, lowest_returns: np.ndarray | None) -> None:
         self.lowest_returns = lowest_returns
         self.curves: list[list[float]] = [[] for _ in range(n_envs)]
+        self.pruned = np.zeros(n_envs, dtype=bool)
 
     def mark(self, infos: list[dict[str, Any]], dones: np.ndarray, returns: np.ndarray, lengths: np.ndarray) -> None:
-        """Make those that have fallen behind done, and let their infos say so.
+        """Make those that have fallen behind done, and let their infos say so; whether they succeeded is not known.
 
         :param returns: (n_envs,) so far.
         :param lengths: (n_envs,) steps made so far.
         """
-        for curve, episode_return in zip(self.curves, returns, strict=True):
-            curve.append(episode_return)
         if self.lowest_returns is None:
             return
+        for curve, episode_return in zip(self.curves, returns, strict=True):
+            curve.append(episode_return)
         lowest = self.lowest_returns[np.minimum(lengths, len(self.lowest_returns) - 1)]
         for i in np.flatnonzero((returns < lowest) & ~dones):
-            infos[i], dones[i] = {**infos[i], PRUNED: True}, True
+            infos[i] = {key: value for key, value in infos[i].items() if key != "is_success"} | {PRUNED: True}
+            dones[i] = self.pruned[i] = True
 
-    def pop_curve(self, index: int) -> np.ndarray:
-        """(length,) the return after each step of the episode of env ``index``, which has ended."""
+    def pop(self, index: int) -> tuple[np.ndarray | None, bool]:
+        """Of the episode of env ``index``, which has ended: (length,) the return after each step, and was it pruned?"""
+        if self.lowest_returns is None:
+            return None, False
         curve, self.curves[index] = self.curves[index], []
-        return np.array(curve)
+        pruned, self.pruned[index] = bool(self.pruned[index]), False
+        return np.array(curve), pruned
 
 
 class BestEpisodes:
@@ -97,7 +102,9 @@ class BestEpisodes:
         :raises ValueError: if something is missing, not finite, or no return curves.
         """
         curves = state["return_curves"].double()
-        if curves.ndim != 2 or not bool(th.isfinite(curves).all()):
+        if curves.ndim != 2 or (len(curves) == 0) != (curves.shape[1] == 0) or not bool(th.isfinite(curves).all()):
             raise ValueError(f"the saved return curves must be rows of finite numbers, got shape {tuple(curves.shape)}")
+        if not isinstance(state["lengths_differ"], bool):
+            raise ValueError(f"the saved lengths_differ must be True or False, got {state['lengths_differ']!r}")
         self.return_curves = curves[: self.n_episodes].numpy().copy()
-        self.length, self.lengths_differ = curves.shape[1], bool(state["lengths_differ"])
+        self.length, self.lengths_differ = curves.shape[1], state["lengths_differ"]

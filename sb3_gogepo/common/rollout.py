@@ -22,7 +22,7 @@ from torch import nn
 from sb3_gogepo.common.faults import Discard, Discards
 from sb3_gogepo.common.normalization import Moments
 from sb3_gogepo.common.policy_weights import BatchedActor, WeightLayout
-from sb3_gogepo.common.pruning import PRUNED, EpisodePruner
+from sb3_gogepo.common.pruning import EpisodePruner
 
 
 class Episode(NamedTuple):
@@ -31,7 +31,7 @@ class Episode(NamedTuple):
     ``episode_return`` is in the env's own reward units, without the alive bonus offset; ``observations`` are the raw
     ones the policy acted on, (length, n_obs), ``moments`` theirs, ``actions`` and ``rewards`` what it did and got; None
     when not asked for. Nothing may be learned from an episode that is ``discarded``. One that is ``pruned`` was ended early;
-    ``return_curve``, (length,), is the return after each step.
+    ``return_curve``, (length,), is the return after each step, None where nobody is pruned.
     """
 
     episode_return: float
@@ -213,11 +213,14 @@ def run_actors(
         lengths += 1
         infos = discards.mark(infos, dones, lengths, can_end_early)
         pruner.mark(infos, dones, returns, lengths)
+        if vec_normalize is not None:
+            vec_normalize.returns[dones] = 0  # it knows only of those that the env ended
         if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
             return None
         for i in active:
             if not dones[i]:
                 continue
+            return_curve, pruned = pruner.pop(i)
             episodes[running[i]] = Episode(
                 episode_return=float(returns[i]),
                 length=int(lengths[i]),
@@ -225,8 +228,8 @@ def run_actors(
                 actions=np.stack([action for action, _ in done[i]]) if keep_actions else None,
                 rewards=np.stack([reward for _, reward in done[i]]) if keep_actions else None,
                 discarded=discards.pop(i),
-                return_curve=pruner.pop_curve(i),
-                pruned=PRUNED in infos[i],
+                return_curve=return_curve,
+                pruned=pruned,
             )
             running[i] = next(waiting, None)
             returns[i], lengths[i], seen[i], done[i] = 0.0, 0, [], []

@@ -202,25 +202,22 @@ class GoGePo(GeneratorAlgorithm):
         return super().is_warming_up and self._n_updates == 0 and is_early
 
     def _lowest_returns(self) -> np.ndarray | None:
-        """In the env's reward units, without the alive bonus offset."""
-        if self.prune_after is None:
-            return None
-        lowest = self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
-        return lowest - self.alive_bonus_offset * np.arange(len(lowest))
+        return None if self.prune_after is None else self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
 
     def _episode_return(self, episode: Episode) -> float:
         """An estimate if the episode was pruned."""
-        episode_return = super()._episode_return(episode)
         if episode.pruned:
-            return self.replay_buffer.best_episodes.estimate(episode_return, episode.length)
-        return episode_return
+            best_episodes = self.replay_buffer.best_episodes
+            whole = best_episodes.estimate(episode.episode_return, episode.length)
+            episode = episode._replace(episode_return=whole, length=best_episodes.length)
+        return super()._episode_return(episode)
 
     def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
         super().store_episode(candidates, index, episode, episode_return)
-        if not episode.pruned and episode.return_curve is not None:
-            bonus = self.alive_bonus_offset * np.arange(1, episode.length + 1)
-            self.replay_buffer.best_episodes.add(episode.return_curve + bonus)
+        if episode.return_curve is not None and not episode.pruned:
+            # without the alive bonus offset: it is the same for all episodes of one length
+            self.replay_buffer.best_episodes.add(episode.return_curve)
         if self.prune_after is not None:
             self.logger.record_mean("rollout/prune_rate", episode.pruned)
 

@@ -269,6 +269,14 @@ def test_checkpoint_callback_with_buffer(make_model, tmp_path, algorithm):
     loaded.learn(6, reset_num_timesteps=False)
 
 
+def test_a_schedule_does_not_become_negative_when_the_last_episode_runs_over(make_model):
+    model = make_model(ConstantObs(length=8), learning_rate=lambda progress_remaining: 0.01 * progress_remaining)
+    model.learn(50)
+    assert model.num_timesteps > 50
+    assert model._current_progress_remaining == 0
+    assert model.lr_schedule(model._current_progress_remaining) == 0
+
+
 @pytest.mark.parametrize(
     "kwargs", [dict(progress_bar=True), dict(callback=ProgressBarCallback())], ids=["argument", "callback"]
 )

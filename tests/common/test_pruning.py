@@ -78,11 +78,16 @@ def test_state_goes_round(curves):
     assert other.return_curves.tolist() == best.return_curves.tolist()
 
 
-@pytest.mark.parametrize("curves", [[[1.0, np.nan]], [[np.inf, 1.0]], [1.0, 2.0], [[[1.0]]]])
+@pytest.mark.parametrize("curves", [[[1.0, np.nan]], [[np.inf, 1.0]], [1.0, 2.0], [[[1.0]]], [[], []]])
 def test_wrong_state(curves):
     state = {**seen([1, 2], [3, 4]).state_dict(), "return_curves": th.tensor(curves)}
     with pytest.raises(ValueError, match="return curves must be rows of finite numbers"):
         BestEpisodes(2).load_state_dict(state)
+
+
+def test_wrong_flag():
+    with pytest.raises(ValueError, match="lengths_differ must be True or False, got 'x'"):
+        BestEpisodes(2).load_state_dict({**seen([1, 2]).state_dict(), "lengths_differ": "x"})
 
 
 # ---------------------------------------------------------------- in episodes
@@ -129,6 +134,25 @@ def test_the_last_step_counts_as_an_end():
     assert episodes[0].length == 2
 
 
+def test_what_the_env_itself_calls_pruned_or_a_success():
+    """An info of the former name means nothing; of a pruned episode, nobody knows whether it would have succeeded."""
+
+    class Informed(ConstantObs):
+        def step(self, action):
+            observation, reward, terminated, truncated, _ = super().step(action)
+            return observation, reward, terminated, truncated, {"pruned": 0.3, "is_success": True}
+
+    last_infos = []
+
+    def on_step(n_steps, infos, dones):
+        last_infos.extend(info for info, done in zip(infos, dones, strict=True) if done)
+        return True
+
+    episodes = run(make_vec_env(lambda: Informed(length=4), 1), [0.5, 0.1], [NONE, NONE, 0.3, NONE], on_step=on_step)
+    assert [(episode.pruned, episode.length) for episode in episodes] == [(False, 4), (True, 2)]
+    assert ["is_success" in info for info in last_infos] == [True, False]
+
+
 def test_the_last_entry_holds_for_longer_episodes():
     episodes = run(make_vec_env(lambda: ConstantObs(length=6), 1), [0.1], [NONE, NONE, NONE, 0.45])
     assert (episodes[0].pruned, episodes[0].length) == (True, 3)
@@ -154,11 +178,18 @@ def test_raw_rewards_count_under_vec_normalize():
     np.testing.assert_allclose(episodes[0].return_curve, [0.5, 1.0, 1.5, 2.0], rtol=1e-5)
 
 
+def test_vec_normalize_begins_anew_after_a_pruned_episode():
+    """Otherwise its running return, of which it takes the variance, would be that of several episodes."""
+    env = VecNormalize(make_vec_env(lambda: ConstantObs(length=4), 1), norm_obs=False, gamma=1.0)
+    run(env, [0.5, 0.5], [NONE, NONE, 5.0])
+    assert env.returns.tolist() == [0]
+
+
 def test_the_env_is_reset_for_the_next_one():
     """What the next candidate does does not depend on who ran before it."""
     layout = WeightLayout((2, 3, 1))
     policy_weights = th.randn(6, layout.n_weights, generator=th.Generator().manual_seed(0))
-    whole = run_policies(make_vec_env(Seeded, 1), layout, policy_weights, None)
+    whole = run_policies(make_vec_env(Seeded, 1), layout, policy_weights, [NONE])
     for n_envs in (1, 2, 6):
         pruned = run_policies(make_vec_env(Seeded, n_envs), layout, policy_weights, [NONE, NONE, 0.5])
         assert {episode.pruned for episode in pruned} == {False, True}

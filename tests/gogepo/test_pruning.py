@@ -50,10 +50,23 @@ def test_pruned_episodes_are_stored_with_an_estimate(alive_bonus_offset, make_mo
     assert 0 < np.mean(rates) < 1
     assert rates[0] == 0  # there are no ten best episodes yet
     assert buffer.best_episodes.return_curves.shape == (10, LENGTH)
-    best = buffer.best_episodes.return_curves[:, -1].tolist()
-    assert best == sorted(buffer.stored_returns, reverse=True)[:10]
+    best = buffer.best_episodes.return_curves[:, -1] + LENGTH * alive_bonus_offset
+    assert best.tolist() == sorted(buffer.stored_returns, reverse=True)[:10]
     assert model.best_return == best[0]
     assert {info["l"] for info in model.ep_info_buffer} == {LENGTH}  # Monitors do not see the others
+
+
+@pytest.mark.parametrize("alive_bonus_offset", [0.0, -0.1, -0.3, 0.1])
+def test_who_does_as_well_as_the_best_is_not_pruned(alive_bonus_offset, make_model):
+    """No rounding error makes them worse: the reward is -1 at each of 100 steps, whatever is done."""
+
+    class Costly(ConstantObs):
+        def step(self, action):
+            observation, _, *others = super().step(action)
+            return observation, -1.0, *others
+
+    model = make_model(Costly(100), alive_bonus_offset=alive_bonus_offset).learn(3000)
+    assert len(model.replay_buffer) == 30
 
 
 def test_none_is_pruned_if_not_wanted(make_model):
@@ -67,6 +80,7 @@ def test_none_is_pruned_if_not_wanted(make_model):
 def test_none_is_pruned_where_episodes_differ_in_length(make_model):
     models = [make_model(Seeded(), prune_after=prune_after).learn(200) for prune_after in (0.25, None)]
     assert models[0].replay_buffer.best_episodes.lengths_differ
+    models[1].replay_buffer.best_episodes = models[0].replay_buffer.best_episodes  # without pruning there are none
     assert_same_result(*models)
 
 
