@@ -277,6 +277,24 @@ def test_a_schedule_does_not_become_negative_when_the_last_episode_runs_over(mak
     assert model.lr_schedule(model._current_progress_remaining) == 0
 
 
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("callback", [None, [], lambda *_: True], ids=["none", "list", "function"])
+def test_the_progress_bar_shows_the_steps_that_count(n_envs, callback, make_model, monkeypatch):
+    shown = []
+
+    def close(bar, close=ProgressBarCallback._on_training_end):
+        shown.append((bar.pbar.n, bar.pbar.total))
+        close(bar)
+
+    monkeypatch.setattr(ProgressBarCallback, "_on_training_end", close)
+    model = make_model(make_vec_env(Seeded, n_envs), n_candidates=4)  # episodes of different lengths: some envs wait
+    model.learn(40, progress_bar=True, callback=callback)
+    before = model.num_timesteps
+    model.learn(40, progress_bar=True, callback=callback, reset_num_timesteps=False)
+    assert shown == [(before, 40), (model.num_timesteps - before, 40)]
+
+
 @pytest.mark.parametrize(
     "kwargs", [dict(progress_bar=True), dict(callback=ProgressBarCallback())], ids=["argument", "callback"]
 )
