@@ -97,7 +97,7 @@ class GoGePo(GeneratorAlgorithm):
         recency: float = 1.1,
         elite_fraction: float = 0.5,
         imitation_coef: float = 3.0,
-        train_freq: int | tuple[int, str] = 500,
+        train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 10,
         generator_gradient_steps: int = 10,
         weight_noise_std: float = 1.5,
