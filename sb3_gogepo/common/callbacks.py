@@ -1,4 +1,4 @@
-"""ResumableCheckpointCallback, for runs that must go on exactly where they stopped, and a progress bar."""
+"""ResumableCheckpointCallback: SB3's CheckpointCallback for runs that must go on exactly where they stopped."""
 
 from __future__ import annotations
 
@@ -8,24 +8,12 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_gogepo.common.checkpoints import list_checkpoints, remove_leftovers, steps_of
 from sb3_gogepo.common.checks import check_number
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.common.run_state import generator_states
-
-
-class CountedStepsProgressBarCallback(ProgressBarCallback):
-    """SB3's progress bar, which shows ``num_timesteps``: an env that waits for others makes steps that do not count."""
-
-    def _on_training_start(self) -> None:
-        super()._on_training_start()
-        self.first_num_timesteps = self.model.num_timesteps
-
-    def _on_step(self) -> bool:
-        self.pbar.update(self.model.num_timesteps - self.first_num_timesteps - self.pbar.n)
-        return True
 
 
 class ResumableCheckpointCallback(BaseCallback):

@@ -11,12 +11,13 @@ import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_gogepo.common.faults import Discard, guarded
+from sb3_gogepo.common.faults import DISCARDED, Discard, guarded
 from sb3_gogepo.common.normalization import Moments
+from sb3_gogepo.common.pruning import PRUNED
 from sb3_gogepo.common.rollout import Actors, Episode, run_actors
 
 #: What the driver is told of an episode's last ``info``
-REPORTED_INFOS = ("episode", "is_success", "discarded", "pruned")
+REPORTED_INFOS = ("episode", "is_success", DISCARDED, PRUNED)
 
 
 class Job(NamedTuple):
@@ -46,7 +47,7 @@ class Outcome(NamedTuple):
 def failed(reason: str) -> Outcome:
     """The outcome of a job that got no episode. It counts as one step, so that training comes to an end."""
     discard = Discard(reason, is_fault=True)
-    return Outcome(Episode(episode_return=0.0, length=1, observations=None, discarded=discard), {"discarded": reason})
+    return Outcome(Episode(episode_return=0.0, length=1, observations=None, discarded=discard), {DISCARDED: reason})
 
 
 class EpisodeWorker:

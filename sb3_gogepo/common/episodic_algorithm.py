@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import GymEnv
 
-from sb3_gogepo.common.callbacks import CountedStepsProgressBarCallback
 from sb3_gogepo.common.faults import MAX_DISCARDED_IN_A_ROW, Discard, EnvFailedError, NonFiniteError, guarded, warn
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.common.rollout import Actors, Episode, run_actors
@@ -53,14 +52,6 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
         """As SB3's; workers will run copies of this env, until ``env_fn`` is set."""
         super().set_env(env, force_reset=force_reset)
         self.env_fn = None
-
-    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        """As SB3's, but for the progress bar."""
-        if not progress_bar:
-            return super()._init_callback(callback)
-        callbacks = callback if isinstance(callback, list) else [callback]
-        converted = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in callbacks]
-        return super()._init_callback([*converted, CountedStepsProgressBarCallback()])
 
     @property
     def _pool_settings(self) -> PoolSettings:

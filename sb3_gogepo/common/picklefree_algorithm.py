@@ -12,7 +12,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
@@ -28,6 +28,7 @@ from sb3_gogepo.common.load_checks import (
     constructor_arguments,
     withholds_rollout_kwargs,
 )
+from sb3_gogepo.common.progress_bar import CountedStepsProgressBarCallback
 from sb3_gogepo.common.run_state import IterationStart, encode_run_state, generator_states, iteration_start, restore_run_state
 from sb3_gogepo.common.untrusted import InvalidFileError, check_finite
 
@@ -75,6 +76,14 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         )
         started.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         return total_steps, started
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        """As SB3's, but for the progress bar."""
+        if not progress_bar:
+            return super()._init_callback(callback)
+        callbacks = callback if isinstance(callback, list) else [callback]
+        converted = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in callbacks]
+        return super()._init_callback([*converted, CountedStepsProgressBarCallback()])
 
     def _excluded_save_params(self) -> list[str]:
         return [

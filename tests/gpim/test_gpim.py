@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback, ProgressBarCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from sb3_gogepo import GPIM
+from sb3_gogepo.gpim import GoalWrapper
 from tests.helpers import parameters_of, record_logs
 from tests.toy_envs import Seeded, Spaces
 
@@ -154,8 +155,21 @@ def test_vec_envs(make_vec, make_model):
     model.get_env().close()
 
 
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
+def test_the_progress_bar_shows_the_steps_that_count(make_model, monkeypatch):
+    shown = []
+
+    def close(bar, close=ProgressBarCallback._on_training_end):
+        shown.append(bar.pbar.n)
+        close(bar)
+
+    monkeypatch.setattr(ProgressBarCallback, "_on_training_end", close)
+    env = make_vec_env(lambda: GoalWrapper(Seeded(), [0]), 3)  # episodes of different lengths: some envs wait
+    model = make_model(env, buffer_size=200).learn(90, progress_bar=True)
+    assert shown == [model.num_timesteps]
+
+
 def test_envs_that_end_at_different_times(make_model):
-    from sb3_gogepo.gpim import GoalWrapper
 
     model = make_model(make_vec_env(lambda: GoalWrapper(Seeded(), [0]), 3), buffer_size=200).learn(90)
     assert len(model.replay_buffer.skill) == model.skill_timesteps
