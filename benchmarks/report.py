@@ -56,17 +56,21 @@ def write_track(groups: dict[str, dict[str, Group]], track: str, docs: Path) -> 
         "seeds; a seed that does not get there counts as infinitely long.\n",
         tables.times_to_return(groups, labels),
     ]
-    result = aggregate(groups, labels)
-    if result is not None and len(result.iqm) > 1:
+    results = {"iqm": aggregate(groups, labels), "iqm_whole_runs": aggregate(groups, labels, whole_runs=True)}
+    written: list[dict[str, int]] = []  # env steps of the results so far
+    for name, result in results.items():
+        if result is None or len(result.iqm) < 2 or result.steps in written:
+            continue
+        written.append(result.steps)
         at = ", ".join(f"{env} {tables.steps(n)}" for env, n in result.steps.items())
         missing = [f"`{label}`" for label in labels if label not in result.iqm]
         parts += [
-            f"**All envs together**: interquartile mean (rliable, 95 % stratified bootstrap interval) of returns scaled by "
-            f"the ranges in `benchmarks/report.yml`, at equal env steps: {at}."
-            + (f" Not run on all of them: {', '.join(missing)}." if missing else "")
+            f"**Several envs together**: interquartile mean (rliable, 95 % stratified bootstrap interval) of returns scaled "
+            f"by the ranges in `benchmarks/report.yml`, at equal env steps: {at}."
+            + (f" Not run on all of them, or not for so long: {', '.join(missing)}." if missing else "")
             + "\n",
             tables.iqm(result),
-            figure("iqm", figures.iqm(result), "Interquartile mean over all envs, at equal env steps"),
+            figure(name, figures.iqm(result), "Interquartile mean over these envs, at equal env steps"),
         ]
     parts += ["**What a run costs**: medians over seeds.\n", tables.costs(groups, labels)]
     if others := tables.left_out(groups):

@@ -60,15 +60,24 @@ class Aggregate(NamedTuple):
     iqm: dict[str, tuple[float, float, float]]
 
 
-def aggregate(groups: dict[str, dict[str, Group]], labels: list[str]) -> Aggregate | None:
-    """IQM with rliable over all envs, of the algorithms that have run on all of them; None if there is no such algorithm."""
+def aggregate(groups: dict[str, dict[str, Group]], labels: list[str], whole_runs: bool = False) -> Aggregate | None:
+    """IQM with rliable over the envs with a range, of the algorithms that have run on all of them; None if there are none.
+
+    :param whole_runs: at the steps of the longest runs on each env, of the algorithms whose runs are that long, instead of
+        at the steps that the runs of all algorithms have.
+    """
     from rliable import library, metrics
 
-    envs = [env for env in groups if env in ENVS]
-    complete = [label for label in labels if all(label in groups[env] for env in envs)]
+    envs = [env for env in groups if "range" in ENVS.get(env, {})]
+    longest = {env: max(group.n_timesteps for group in groups[env].values()) for env in envs}
+    complete = [
+        label
+        for label in labels
+        if all(label in groups[env] and not (whole_runs and groups[env][label].n_timesteps < longest[env]) for env in envs)
+    ]
     if not envs or not complete:
         return None
-    steps = {env: min(groups[env][label].n_timesteps for label in complete) for env in envs}
+    steps = longest if whole_runs else {env: min(groups[env][label].n_timesteps for label in complete) for env in envs}
     n_seeds = {label: min(len(groups[env][label].runs) for env in envs) for label in complete}
     scores = {}
     for label in complete:

@@ -88,7 +88,7 @@ def test_report_regenerates_identically(results, tmp_path):
     assert "| `td3` |" in text
     assert "not run" in text  # td3 on Hopper
     assert "3 seeds, 100k steps" in text
-    assert "Not run on all of them: `td3`." in text
+    assert "Not run on all of them, or not for so long: `td3`." in text
     assert "- Swimmer-v3, `sac`: seed 3 running, 1,000 of 100,000 steps" in text
     assert "gogepo-raw-weights" not in text  # ablations have a part of their own
     assert "`gogepo-raw-weights`: raw weights" in (tmp_path / "one" / "benchmarks" / "ablations.md").read_text()
@@ -107,3 +107,20 @@ def test_iqm_is_taken_at_equal_steps(results, tmp_path):
     assert "at equal env steps: Swimmer-v3 1k." in text
     assert "| `sac` | 1.00 [1.00, 1.00] | 2 |" in text
     assert f"| `gogepo` | {150 / 465:.2f} [{150 / 465:.2f}, {150 / 465:.2f}] | 2 |" in text
+
+
+def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path):
+    """A second table at GoGePo's and ARS's 10,000 steps, which SAC has not made."""
+    for seed in range(2):
+        write_cell(results, cell("gogepo", seed=seed), [0.0] * 9 + [300.0], n_timesteps=10_000)
+        write_cell(results, cell("ars", seed=seed), [0.0] * 9 + [132.5], n_timesteps=10_000)
+        write_cell(results, cell("sac", seed=seed), [365.0] * 10, n_timesteps=1000)
+        write_cell(results, cell("ars", env="HalfCheetah-v3", seed=seed), [1.0] * 10, n_timesteps=1000)  # has no range
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = (tmp_path / "benchmarks" / "paper.md").read_text()
+    equal, whole = text.split("**Several envs together**")[1:]
+    assert "at equal env steps: Swimmer-v3 1k." in equal
+    assert "at equal env steps: Swimmer-v3 10k. Not run on all of them, or not for so long: `sac`." in whole
+    assert "| `ars` | 0.50 [0.50, 0.50] | 2 |" in whole
+    assert f"| `gogepo` | {400 / 465:.2f} [{400 / 465:.2f}, {400 / 465:.2f}] | 2 |" in whole
+    assert "| `sac` |" not in whole.split("**What a run costs**")[0]
