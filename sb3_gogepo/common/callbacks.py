@@ -12,12 +12,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_gogepo.common.checkpoints import list_checkpoints, remove_leftovers, steps_of
 from sb3_gogepo.common.checks import check_number
-from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
+from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.run_state import generator_states
 
 
 class ResumableCheckpointCallback(BaseCallback):
-    """Save a checkpoint now and then, when training ends, and when the process is asked to terminate.
+    """Save a checkpoint now and then, when training ends, and when the process is asked to terminate: GoGePo, UDRLPG, UDRL.
 
     See :meth:`~sb3_gogepo.common.picklefree_algorithm.PicklefreeAlgorithm.save_checkpoint` for what is in it and
     :meth:`~sb3_gogepo.common.picklefree_algorithm.PicklefreeAlgorithm.load_checkpoint` for how to go on.
@@ -31,8 +31,8 @@ class ResumableCheckpointCallback(BaseCallback):
     :param save_path: folder of the checkpoints, of this run alone.
     :param keep_last: checkpoints that stay.
     :param signals: on which to save and stop; SLURM's ``--signal`` may send others.
-    :raises ValueError: for a ``save_freq`` or ``keep_last`` that is no integer >= 1; when training starts, if ``save_path``
-        holds checkpoints with more steps than the model has made.
+    :raises ValueError: for a ``save_freq`` or ``keep_last`` that is no integer >= 1; when training starts, for any other
+        algorithm, and if ``save_path`` holds checkpoints with more steps than the model has made.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class ResumableCheckpointCallback(BaseCallback):
         self._old_handlers: dict[int, Any] = {}
 
     def _init_callback(self) -> None:
-        if not isinstance(self.model, PicklefreeAlgorithm):
+        if not isinstance(self.model, CommandAlgorithm):
             raise ValueError(
-                f"ResumableCheckpointCallback works with algorithms of sb3_gogepo, got {type(self.model).__name__}"
+                f"ResumableCheckpointCallback works with GoGePo, UDRLPG and UDRL, got {type(self.model).__name__}"
             )
 
     def _on_training_start(self) -> None:
@@ -90,7 +90,7 @@ class ResumableCheckpointCallback(BaseCallback):
             os.kill(os.getpid(), received)
 
     def _on_rollout_start(self) -> None:
-        assert isinstance(self.model, PicklefreeAlgorithm)
+        assert isinstance(self.model, CommandAlgorithm)
         start = self.model._iteration_start
         if start is not None and self._old_handlers:  # a signal may come during an episode
             self.model._iteration_start = start._replace(run_state={**generator_states(), **start.run_state})
@@ -110,7 +110,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _save(self) -> None:
         """Save the last episode boundary, unless that was done, or training was interrupted between two boundaries."""
-        assert isinstance(self.model, PicklefreeAlgorithm)
+        assert isinstance(self.model, CommandAlgorithm)
         start = self.model._iteration_start
         if start is None or start.counters["num_timesteps"] <= self._saved_at:
             return

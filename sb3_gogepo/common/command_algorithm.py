@@ -128,6 +128,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         self.batch_size = batch_size
         self.train_freq = check_train_freq(train_freq)
         self.n_candidates = n_candidates
+        self.n_warm_up_episodes = 0  # before the first training; subclasses may have more
         self.alive_bonus_offset = alive_bonus_offset
         self.normalize_observations = normalize_observations
         self._init_rollouts(on_non_finite, rollout_backend, rollout_workers, rollout_kwargs, env_fn)

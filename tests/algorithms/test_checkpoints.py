@@ -13,8 +13,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks.reliability_runs import fingerprint
-from sb3_gogepo import InvalidFileError, ResumableCheckpointCallback, latest_checkpoint
+from sb3_gogepo import GPIM, InvalidFileError, ResumableCheckpointCallback, latest_checkpoint
 from sb3_gogepo.common import checkpoints
+from sb3_gogepo.gpim import Navigation2D
 from tests.toy_envs import Seeded
 
 FILES = {"model.zip", "replay_buffer.pkl", "run_state.pt"}
@@ -155,9 +156,13 @@ def test_wrong_arguments(argument, value, tmp_path):
 
 
 def test_other_algorithms_are_refused(tmp_path):
-    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
-    with pytest.raises(ValueError, match="works with algorithms of sb3_gogepo, got PPO"):
-        model.learn(8, callback=ResumableCheckpointCallback(8, tmp_path))
+    """GPIM, too, whose learner makes no episode boundaries to save."""
+    for model in (
+        PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu"),
+        GPIM("MultiInputPolicy", Navigation2D(horizon=10), seed=0),
+    ):
+        with pytest.raises(ValueError, match=f"works with GoGePo, UDRLPG and UDRL, got {type(model).__name__}"):
+            model.learn(8, callback=ResumableCheckpointCallback(8, tmp_path))
 
 
 @pytest.mark.parametrize("at", [1, 33])
