@@ -5,19 +5,20 @@ https://arxiv.org/abs/2207.01570. Reference code: https://github.com/IDSIA/GoGeP
 
 Differences from the paper, in the default preset (``presets.PAPER`` undoes those marked *):
 
-- * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, so no
-  return range is needed for each env. The paper divides commands by a given span and predicts raw returns.
+- * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, or more, so
+  that the best is at most 3; no return range is needed for each env. The paper divides commands by a given span and
+  predicts raw returns.
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
   initialized network at any width, and falls during the training. The paper adds 0.1 to all weights.
 - * The next command is the best return so far. The paper adds 20 return units.
-- * Half of each batch is drawn by rank of return instead of age, so a rare success is not forgotten, and towards the
-  weights of these policies the generator is pulled (``imitation_coef``): V alone leads it there too slowly.
+- * Half of each batch, the elites, is drawn by rank of return instead of age, so a rare success is not forgotten, and
+  towards the weights of these policies the generator is pulled (``imitation_coef``): V alone often does not lead it there.
 - * Episodes that fall behind the best ten end early, where all last equally long (``prune_after``): more policies are tried
   in the same env steps.
 - * Before the training begins, policies are drawn around the untrained generator's (``n_warm_up_episodes``).
 - * Five independent evaluators, whose losses are averaged: the generator keeps to policies that they agree on.
 - * Generated weights are bounded: the evaluator's gradient may drive them up without end.
-- * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, larger learning rates, and gradient
+- * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, other learning rates, and gradient
   steps that follow the number of env steps rather than episodes.
 - One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.
 - A Box's bounds may differ between dimensions, and actions may be Discrete (argmax; probing actions are the logits).
@@ -69,9 +70,10 @@ class GoGePo(GeneratorAlgorithm):
     :param generator_gradient_steps: generator steps a training round.
     :param buffer_size: policies kept, first in first out; four bytes a weight each.
     :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
-    :param elite_fraction: see there.
+    :param elite_fraction: part of a batch, the elites, that is drawn by rank of return; see there.
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
-        stored policy that reached R, over the elites of a batch. It adds to the generator's loss.
+        stored policy that reached R, over the elites of a batch. It adds to the generator's loss; nothing
+        without elites (``elite_fraction=0``).
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training; fewer, if they take more than a
         tenth of the env steps in which the noise falls.
     :param prune_after: end an episode early if, after this fraction of its steps or later, it has fallen behind the ten best,
