@@ -98,6 +98,7 @@ def write_ablations(groups: dict[str, dict[str, Group]], docs: Path) -> str:
         listed = "".join(f"- `{label}`: {names[label]}\n" for label in shown)
         parts += [
             f"### {entry['question']}\n",
+            f"{entry['finding']}\n",
             f"![{entry['question']}]({path})\n",
             listed,
             f"Return at the end, {INTERVAL}:\n",
