@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -101,16 +102,17 @@ def ablation(groups: dict[str, dict[str, Group]], names: dict[str, str]) -> Figu
 def iqm(result: Aggregate) -> Figure:
     """IQM with its interval, one bar an algorithm, best on top."""
     order = sorted(result.iqm, key=lambda label: result.iqm[label][0])
-    figure = Figure(figsize=(6.4, 1.2 + 0.34 * len(order)), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.4 + 0.34 * len(order)), layout="constrained")
     ax = figure.subplots()
     for place, label in enumerate(order):
         point, low, high = result.iqm[label]
         if np.isfinite(low):
-            ax.barh(place, high - low, left=low, height=0.5, color=COLORS[0], alpha=0.4)
+            ax.fill_betweenx([place - 0.25, place + 0.25], low, high, color=COLORS[0], alpha=0.4, linewidth=0)
         ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
     ax.set_yticks(np.arange(len(order)), [f"{label} (seeds an env: {result.n_seeds[label]})" for label in order])
     at = ", ".join(f"{env} {steps(n)}" for env, n in result.steps.items())
     ax.set_xlabel("IQM of scaled returns, 95 % interval")
-    ax.set_title("At " + at, fontsize=8)
+    ax.set_title(textwrap.fill("At " + at, width=70), fontsize=8)
+    ax.margins(x=0.05)
     ax.grid(alpha=0.3, axis="x")
     return figure
