@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-stepping bench-reliability bench-run bench-report clean
+.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-stepping bench-denormals bench-reliability bench-run bench-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
@@ -48,6 +48,9 @@ bench-scale: $(VENV)/.test
 
 bench-stepping: $(VENV)/.test
 	$(BIN)/python -m benchmarks.stepping
+
+bench-denormals: $(VENV)/.test
+	$(BIN)/python -m benchmarks.denormals
 
 # An hour or more; writes the figures of docs/reliability.md.
 bench-reliability: $(VENV)/.test

@@ -33,6 +33,7 @@ from sb3_gogepo.common.checks import (
     check_train_freq,
 )
 from sb3_gogepo.common.command_sweep import CommandSweep, sweep_commands
+from sb3_gogepo.common.denormals import flush_denormals
 from sb3_gogepo.common.episodic_algorithm import EpisodicAlgorithm, find_too_large
 from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
@@ -291,7 +292,8 @@ class CommandAlgorithm(EpisodicAlgorithm):
         self._untrained_amount += len(episodes) if unit == "episode" else sum(episode.length for episode in episodes)
         n_rounds, self._untrained_amount = divmod(self._untrained_amount, frequency)
         if n_rounds and len(self.replay_buffer) and not self.is_warming_up:
-            self.train(n_rounds)
+            with flush_denormals():
+                self.train(n_rounds)
         if self._follows_best and self.best_return is not None:
             self._command_the_best()
         self.policy.forget_acting_weights()
