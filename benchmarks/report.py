@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import figures, tables
-from benchmarks.data import Group, read_groups
+from benchmarks.data import ENVS, Group, read_groups
 from benchmarks.layout import RESULTS
 from benchmarks.statistics import aggregate
 from benchmarks.tracks import ABLATIONS, ablations, tracks
@@ -33,13 +33,18 @@ def write_track(groups: dict[str, dict[str, Group]], track: str, docs: Path) -> 
         figures.save(made, docs / path)
         return f"![{caption}]({path})\n\n*{caption}*\n"
 
+    caption = (
+        "Return against env steps. Lines: mean over seeds; bands: 95 % bootstrap interval; one seed has none. "
+        "The legend says how many seeds and how many env steps; a line ends where its runs end"
+    )
+    main_envs = {env: by_label for env, by_label in groups.items() if "range" in ENVS.get(env, {})}
+    other_envs = {env: by_label for env, by_label in groups.items() if env not in main_envs}
     parts = [
-        figure(
-            "steps",
-            figures.learning_curves(groups, labels, "timesteps"),
-            "Return against env steps. Lines: mean over seeds; bands: 95 % bootstrap interval; one seed has none. "
-            "The legend says how many seeds and how many env steps; a line ends where its runs end",
-        ),
+        figure(name, figures.learning_curves(envs, labels, "timesteps"), caption)
+        for name, envs in (("steps", main_envs), ("steps_other_envs", other_envs))
+        if envs
+    ]
+    parts += [
         f"**Return at the end**: evaluations in the last tenth of the steps, {INTERVAL}.\n",
         tables.final_returns(groups, labels),
         figure(

@@ -124,3 +124,5 @@ def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path):
     assert "| `ars` | 0.50 [0.50, 0.50] | 2 |" in whole
     assert f"| `gogepo` | {400 / 465:.2f} [{400 / 465:.2f}, {400 / 465:.2f}] | 2 |" in whole
     assert "| `sac` |" not in whole.split("**What a run costs**")[0]
+    assert "paper_steps.png" in text
+    assert "paper_steps_other_envs.png" in text
