@@ -48,7 +48,7 @@ from sb3_gogepo.common.policy_buffer import PolicyBuffer
 from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 
-#: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/gogepo.md, "Tried").
+#: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
 #: Of the env steps in which the noise falls: warming up takes no larger share of them.
 MAX_WARM_UP = 0.1
@@ -62,7 +62,7 @@ class GoGePo(GeneratorAlgorithm):
     :class:`~sb3_gogepo.gogepo.policies.GoGePoPolicy` for ``policy_kwargs``.
 
     Where a default equals ``presets.PAPER``, the original code is its source; the others come from the runs listed in the
-    documentation under "Tried" and, for learning rates and network sizes, from a prototype before them.
+    documentation under "What was tried" and, for learning rates and network sizes, from a prototype before them.
 
     :param learning_rate: of the generator; a number or a schedule.
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
