@@ -190,7 +190,7 @@ class _Run:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def main(arguments: list[str] | None = None) -> None:

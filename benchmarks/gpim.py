@@ -155,7 +155,7 @@ def manifest(cell: Run, commit: str, began: float, cpu_seconds: float) -> dict[s
         "n_goals": N_GOALS,
         "eval_seed": EVAL_SEED,
         "commit": commit,
-        "finished": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "finished": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": round(time.time() - began),
         "cpu_seconds": round(cpu_seconds),
         "load_average": os.getloadavg()[0],

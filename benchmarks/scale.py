@@ -80,7 +80,7 @@ def measure(row: dict[str, Any], episodes: int, repeats: int) -> dict[str, float
         train_ms=median_ms(lambda: model.train(1), repeats),
         propose_ms=median_ms(model.propose_candidates, repeats) / n_candidates,
         act_us=1000 * median_ms(lambda: actor(observations), 20 * repeats) / n_candidates,
-        full_buffer_mb=model.buffer_size * layout.n_weights * 4 / 2**20,
+        full_buffer_mib=model.buffer_size * layout.n_weights * 4 / 2**20,
         peak_mb=peak_mb,
     )
 
@@ -97,7 +97,7 @@ def main() -> None:
     print("default:", ", ".join(f"{name} {value}" for name, value in DEFAULT.items()), f"; {options.episodes} policies stored")
     print(
         f"{'change':24} {'weights':>9} {'train round ms':>15} {'generate ms':>12} {'act us':>8}"
-        f" {'full buffer MB':>15} {'peak RSS MB':>12}"
+        f" {'full buffer MiB':>15} {'peak RSS MiB':>12}"
     )
     # maxtasksperchild: a fresh process a row, so that peak memory is the row's own
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
@@ -107,7 +107,7 @@ def main() -> None:
             change = ", ".join(f"{name} {value}" for name, value in row.items()) or "(default)"
             print(
                 f"{change:24} {result['n_weights']:9.0f} {result['train_ms']:15.1f} {result['propose_ms']:12.2f}"
-                f" {result['act_us']:8.1f} {result['full_buffer_mb']:15.0f} {result['peak_mb']:12.0f}",
+                f" {result['act_us']:8.1f} {result['full_buffer_mib']:15.0f} {result['peak_mb']:12.0f}",
                 flush=True,
             )
 

@@ -1,4 +1,6 @@
-"""The MuJoCo ids of the papers (Hopper-v3, ...) on Gymnasium's maintained v4 classes.
+"""What the package knows of Gymnasium's MuJoCo envs: the papers' ids, and the bonus for staying alive.
+
+The ids (Hopper-v3, ...) run on the maintained v4 classes.
 
 Gymnasium 1.x still lists the v2 and v3 ids, but making one fails: mujoco-py, which they need, is gone. The v4 classes
 have the same dynamics and rewards on the maintained bindings. Importing gymnasium_robotics points them at mujoco-py
@@ -8,6 +10,7 @@ again; an algorithm that is given one of them points it back.
 from __future__ import annotations
 
 from gymnasium.envs.registration import EnvSpec, registry
+from stable_baselines3.common.vec_env import VecEnv
 
 _VERSIONS = {
     "Ant": ("v2", "v3"),
@@ -48,3 +51,20 @@ def _needs_mujoco_py(spec: EnvSpec) -> bool:
     entry_point = spec.entry_point
     module = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
     return module.startswith(("gymnasium.", "gymnasium_robotics.envs.mujoco."))
+
+
+def alive_bonus(env: VecEnv) -> float:
+    """What Gymnasium's walking robots (Hopper, Walker2d, Ant, Humanoid) are paid for a step before they fall; else 0.
+
+    They are told from other envs by the attributes that hold the bonus and say that a fall ends the episode. The inverted
+    pendulums, whose whole task is to stay up, lack the second one.
+    """
+    try:
+        attributes = [env.get_attr(name)[0] for name in ("_terminate_when_unhealthy", "_healthy_reward") if env.has_attr(name)]
+    except NotImplementedError:  # a VecEnv that gives no access to its envs
+        return 0.0
+    match attributes:
+        case [True, int() | float() as bonus]:
+            return float(bonus)
+        case _:
+            return 0.0

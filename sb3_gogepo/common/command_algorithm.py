@@ -39,7 +39,7 @@ from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.common.run_state import iteration_start
 from sb3_gogepo.common.worker_pool import check_rollout
-from sb3_gogepo.envs import LEGACY_IDS, register_legacy_ids
+from sb3_gogepo.envs import LEGACY_IDS, alive_bonus, register_legacy_ids
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
@@ -56,8 +56,9 @@ class CommandAlgorithm(EpisodicAlgorithm):
         during an episode are made when it has ended.
     :param n_candidates: episodes between two trainings; None: as many as there are envs. With a number, results
         do not depend on how many envs run them.
-    :param alive_bonus_offset: added to each step's reward in the returns the algorithm learns from, e.g. -1 for Hopper;
-        logged rewards stay the env's own (as sb3-contrib's ARS).
+    :param alive_bonus_offset: added to each step's reward in the returns the algorithm learns from, and so in commands;
+        logged rewards stay the env's own (as sb3-contrib's ARS). None: takes out what Hopper, Walker2d, Ant and
+        Humanoid are paid for staying alive, as the original code, since they learn to stand still for it; else 0.
     :param normalize_observations: by running statistics kept in the policy. They change between iterations only.
     :param on_non_finite: what to do about NaN and infinity in observations, actions, rewards, generated weights and
         losses: ``"discard"`` the episode or gradient step with a warning, or ``"raise"``.
@@ -82,7 +83,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         batch_size: int,
         train_freq: int | tuple[int, str],
         n_candidates: int | None,
-        alive_bonus_offset: float,
+        alive_bonus_offset: float | None,
         normalize_observations: bool,
         on_non_finite: str,
         rollout_backend: str,
@@ -102,7 +103,6 @@ class CommandAlgorithm(EpisodicAlgorithm):
         check_number("batch_size", batch_size, minimum=1, integer=True)
         if n_candidates is not None:
             check_number("n_candidates", n_candidates, minimum=1, integer=True)
-        check_number("alive_bonus_offset", alive_bonus_offset)
         if seed is not None:
             check_number("seed", seed, minimum=0, integer=True)
         check_choice("on_non_finite", on_non_finite, ("discard", "raise"))
@@ -130,7 +130,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         self.train_freq = check_train_freq(train_freq)
         self.n_candidates = n_candidates
         self.n_warm_up_episodes = 0  # before the first training; subclasses may have more
-        self.alive_bonus_offset = alive_bonus_offset
+        self.alive_bonus_offset = self._check_alive_bonus_offset(alive_bonus_offset)
         self.normalize_observations = normalize_observations
         self._init_rollouts(on_non_finite, rollout_backend, rollout_workers, rollout_kwargs, env_fn)
         #: Entropy from which every candidate's random numbers and reset seed derive
@@ -170,12 +170,26 @@ class CommandAlgorithm(EpisodicAlgorithm):
         except GymnasiumError as error:
             raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
 
+    def _check_alive_bonus_offset(self, value: float | None) -> float:
+        """The value, or what it is for this env where the user leaves it open."""
+        if value is not None:
+            check_number("alive_bonus_offset", value)
+            return value
+        bonus = 0.0 if self.env is None else alive_bonus(self.env)
+        if bonus and self.verbose >= 1:
+            print(
+                f"The env pays {bonus:g} a step for staying alive. Commands and the returns learned from are without it;"
+                " alive_bonus_offset=0 keeps it."
+            )
+        return 0.0 - bonus
+
     def _require_env(self) -> None:
         if self.env is None:
             raise ValueError("env must be a Gymnasium env or a registered id, got None")
 
     def _setup_model(self) -> None:
-        self.train_freq = check_train_freq(self.train_freq)  # load may have replaced it
+        self.train_freq = check_train_freq(self.train_freq)  # load may have replaced it, and the next
+        self.alive_bonus_offset = self._check_alive_bonus_offset(self.alive_bonus_offset)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(

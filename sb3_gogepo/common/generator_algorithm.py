@@ -79,7 +79,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         return_range: tuple[float, float] | None,
         fold_normalization: bool,
         n_candidates: int | None,
-        alive_bonus_offset: float,
+        alive_bonus_offset: float | None,
         normalize_observations: bool,
         on_non_finite: str,
         rollout_backend: str,

@@ -114,7 +114,7 @@ class GoGePo(GeneratorAlgorithm):
         return_range: tuple[float, float] | None = None,
         fold_normalization: bool = True,
         n_candidates: int | None = None,
-        alive_bonus_offset: float = 0.0,
+        alive_bonus_offset: float | None = None,
         normalize_observations: bool = True,
         on_non_finite: str = "discard",
         rollout_backend: str = "in-process",

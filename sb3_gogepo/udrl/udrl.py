@@ -101,7 +101,7 @@ class UDRL(CommandAlgorithm):
         return_scale: float | None = None,
         horizon_scale: float | None = None,
         n_candidates: int | None = 15,
-        alive_bonus_offset: float = 0.0,
+        alive_bonus_offset: float | None = None,
         normalize_observations: bool = True,
         on_non_finite: str = "discard",
         rollout_backend: str = "in-process",

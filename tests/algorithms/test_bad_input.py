@@ -31,7 +31,7 @@ ARGUMENTS = [
     (dict(n_candidates=0), "n_candidates must be an integer >= 1, got 0"),
     (dict(n_candidates=1.5), "n_candidates must be an integer >= 1, got 1.5"),
     (dict(alive_bonus_offset=np.nan), "alive_bonus_offset must be a finite number, got nan"),
-    (dict(alive_bonus_offset=None), "alive_bonus_offset must be a finite number, got None"),
+    (dict(alive_bonus_offset="1"), "alive_bonus_offset must be a finite number, got '1'"),
     (dict(seed="one"), "seed must be an integer >= 0, got 'one'"),
     (dict(seed=-1), "seed must be an integer >= 0, got -1"),
 ]
