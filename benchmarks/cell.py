@@ -25,7 +25,7 @@ from benchmarks import manifest
 from benchmarks.layout import N_EVAL_EPISODES, Cell, read_json, write_json
 from benchmarks.options import add_arguments, check_arguments
 from benchmarks.recording import CurveCallback, ProgressCallback, Record, ResumePointCallback, find_resume_point
-from benchmarks.tracks import Algorithm, resolve
+from benchmarks.tracks import Algorithm, differing, resolve, settings_of
 from sb3_gogepo.zoo import ALGORITHMS, register
 
 
@@ -71,15 +71,17 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
         if known.get("status") == "finished":
             print(f"{cell} is finished")
             return
-        algorithm = resolve(cell.track, cell.algo, cell.env)
-        same_run = known.get("n_timesteps") == options.n_timesteps and known.get("eval_freq") == options.eval_freq
-        point = find_resume_point(work / "checkpoint") if same_run else None
+        point = find_resume_point(work / "checkpoint") if known else None
+        if point is not None and (differ := differing(known, settings_of(cell, options))):
+            raise ValueError(
+                f"{cell} is unfinished with other settings ({differ}): ask for those, or delete {results} to train it anew"
+            )
         if point is None:
             for folder in (results, *(work / name for name in ("checkpoint", "checkpoint.old", "checkpoint.new", "zoo"))):
                 shutil.rmtree(folder, ignore_errors=True)
             (work / "progress.json").unlink(missing_ok=True)
             known = {}
-        _Run(cell, options, algorithm, known, point).go()
+        _Run(cell, options, resolve(cell.track, cell.algo, cell.env), known, point).go()
 
 
 class _Run:
@@ -109,11 +111,8 @@ class _Run:
         )
         self.manifest: dict[str, Any] = dict(
             **cell._asdict(),
-            n_timesteps=options.n_timesteps,
-            eval_freq=options.eval_freq,
+            **settings_of(cell, options),
             n_eval_episodes=N_EVAL_EPISODES,
-            rl_zoo_algo=algorithm.algo,
-            hyperparams=algorithm.hyperparams,
             peak_memory_mb=known.get("peak_memory_mb", 0),
             sessions=[*known.get("sessions", []), session],
         )
@@ -204,6 +203,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.arguments = sys.argv[1:] if arguments is None else arguments
     check_arguments(options)
+    if options.device.startswith("cuda") and not th.cuda.is_available():
+        raise ValueError(f"--device must be one that torch finds, got {options.device!r}: there is no CUDA device")
     th.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", message=".*is out of date.*")  # Gymnasium on the papers' env versions
     register()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +33,28 @@ class Run(NamedTuple):
         return self.return_near(self.manifest["n_timesteps"])
 
     def return_near(self, n_timesteps: int) -> float:
-        """Mean of the evaluations between 90 % of ``n_timesteps`` and there."""
+        """Mean of the evaluations between 90 % of ``n_timesteps`` and there, or the last one before.
+
+        :raises ValueError: if there is none at all.
+        """
         timesteps = self.axes["timesteps"]
-        return float(self.returns[(timesteps > 0.9 * n_timesteps) & (timesteps <= n_timesteps)].mean())
+        in_time = timesteps[timesteps <= n_timesteps]
+        if not len(in_time):
+            raise ValueError(f"{self.cell} has no evaluation within {n_timesteps:,} env steps")
+        start = min(0.9 * n_timesteps, in_time[-1] - 1)
+        return float(self.returns[(timesteps > start) & (timesteps <= n_timesteps)].mean())
+
+    @property
+    def settings(self) -> tuple[int, str, tuple[float, ...]]:
+        """What all runs of a group have in common: env steps, hyperparameters, and when they were evaluated."""
+        hyperparams = json.dumps(self.manifest.get("hyperparams"), sort_keys=True)
+        return self.manifest["n_timesteps"], hyperparams, tuple(self.axes["timesteps"])
+
+    @property
+    def machine(self) -> str:
+        """The processors it ran on. Times compare within one kind."""
+        used = [session["hardware"] for session in self.manifest["sessions"]]
+        return " and ".join(sorted({made_of["cpu"] if made_of["device"] == "cpu" else made_of["gpu"] for made_of in used}))
 
     def reaches(self, threshold: float) -> int | None:
         """Index of the first evaluation whose mean return is at least ``threshold``."""
@@ -43,7 +63,7 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The runs of one algorithm on one env, of equal length, by seed; and what the statistics leave out, in words."""
+    """The runs of one algorithm on one env, of equal settings, by seed; and what the statistics leave out, in words."""
 
     runs: list[Run]
     left_out: list[str]
@@ -54,12 +74,24 @@ class Group(NamedTuple):
         return int(self.runs[0].manifest["n_timesteps"])
 
 
+#: env -> label -> group
+Groups = dict[str, dict[str, Group]]
+
+
 def read_cells(results: Path) -> list[tuple[Cell, dict[str, Any]]]:
-    """All cells that have a manifest, with it; by track, algo, env and seed."""
+    """All cells that have a manifest, with it; by track, algo, env and seed.
+
+    :raises ValueError: for a folder or manifest that the runner does not write.
+    """
     found = []
     for path in results.glob("*/*/*/*/manifest.json"):
         track, algo, env, seed = path.parent.relative_to(results).parts
-        found.append((Cell(track, algo, env, int(seed)), read_json(path)))
+        if not seed.isdigit():
+            raise ValueError(f"the folder of a cell must be named by its seed, got {path.parent}")
+        manifest = read_json(path)
+        if missing := {"status", "n_timesteps", "timesteps", "sessions"} - set(manifest):
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+        found.append((Cell(track, algo, env, int(seed)), manifest))
     return sorted(found, key=lambda pair: pair[0])
 
 
@@ -70,30 +102,49 @@ def read_run(results: Path, cell: Cell, manifest: dict[str, Any]) -> Run:
     return Run(cell, manifest, axes, rows[:, N_TIME_COLUMNS:].mean(axis=1))
 
 
-def read_groups(results: Path, track: str) -> dict[str, dict[str, Group]]:
-    """env -> label -> group, of everything on this track that has a finished cell; envs in the order of ``report.yml``.
+def read_groups(results: Path, track: str) -> Groups:
+    """Everything on this track; envs in the order of ``report.yml``. Groups of which no cell has finished are empty.
 
-    Where runs differ in length, the length of most of them counts, of equally many the longer one.
+    Where runs differ in settings, those of most of them count, of equally many the longer ones.
     """
     collected: dict[tuple[str, str], list[tuple[Cell, dict[str, Any]]]] = {}
     for cell, manifest in read_cells(results):
         if cell.track == track:
             collected.setdefault((cell.env, cell.algo), []).append((cell, manifest))
-    groups: dict[str, dict[str, Group]] = {}
+    groups: Groups = {}
     for env, algo in sorted(collected, key=lambda key: (_place(key[0]), key)):
-        finished = [(cell, known) for cell, known in collected[env, algo] if known["status"] == "finished"]
-        lengths = [known["n_timesteps"] for _, known in finished]
-        if not lengths:
-            continue
-        n_timesteps = max(lengths, key=lambda length: (lengths.count(length), length))
-        runs = [read_run(results, cell, known) for cell, known in finished if known["n_timesteps"] == n_timesteps]
-        others = [
-            f"seed {cell.seed} {known['status']}, {known['timesteps']:,} of {known['n_timesteps']:,} steps"
-            for cell, known in collected[env, algo]
-            if known["status"] != "finished" or known["n_timesteps"] != n_timesteps
-        ]
-        groups.setdefault(env, {})[algo] = Group(runs, others)
+        finished = [read_run(results, cell, known) for cell, known in collected[env, algo] if known["status"] == "finished"]
+        settings = [run.settings for run in finished]
+        usual = max(settings, key=lambda value: (settings.count(value), value), default=None)
+        runs = [run for run in finished if run.settings == usual]
+        used = [run.cell for run in runs]
+        left_out = []
+        for cell, known in collected[env, algo]:
+            if cell not in used:
+                text = f"seed {cell.seed} {known['status']}, {known['timesteps']:,} of {known['n_timesteps']:,} steps"
+                same_length = usual is not None and known["status"] == "finished" and known["n_timesteps"] == usual[0]
+                left_out.append(text + (", with other hyperparameters or evaluations" if same_length else ""))
+        groups.setdefault(env, {})[algo] = Group(runs, left_out)
     return groups
+
+
+def with_runs(groups: Groups) -> Groups:
+    """Without empty groups, and envs that have no others."""
+    kept = {env: {label: group for label, group in by_label.items() if group.runs} for env, by_label in groups.items()}
+    return {env: by_label for env, by_label in kept.items() if by_label}
+
+
+def on_one_machine(groups: Groups) -> Groups:
+    """Of each env the runs on the kind of machine that most of its runs had: their times compare."""
+    timed: Groups = {}
+    for env, by_label in groups.items():
+        machines = [run.machine for group in by_label.values() for run in group.runs]
+        usual = max(machines, key=lambda machine: (machines.count(machine), machine))
+        timed[env] = {
+            label: group._replace(runs=[run for run in group.runs if run.machine == usual])
+            for label, group in by_label.items()
+        }
+    return with_runs(timed)
 
 
 def _place(env: str) -> int:

@@ -55,8 +55,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Its content; empty if there is no such file."""
-    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    """Its content; empty if there is no such file.
+
+    :raises ValueError: naming the file, if it holds no JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} holds no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content
 
 

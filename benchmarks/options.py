@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--track", default="paper", help="rules for hyperparameters, see algorithms.yml (default: %(default)s)"
     )
     parser.add_argument("--n-timesteps", type=float, default=100_000, help="env steps (default: %(default)s)")
-    parser.add_argument("--eval-freq", type=float, help="env steps between evaluations (default: n_timesteps / 100, >= 1000)")
+    parser.add_argument(
+        "--eval-freq", type=float, help="env steps between evaluations (default: about n_timesteps / 100, >= 1000)"
+    )
     parser.add_argument("--device", default="cpu", help="of torch (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch and BLAS, for each cell (default: %(default)s)")
     parser.add_argument("--checkpoint-seconds", type=float, default=300, help="between resume points (default: %(default)s)")
@@ -27,9 +29,15 @@ def check_arguments(options: argparse.Namespace) -> None:
 
     :raises ValueError: naming the argument.
     """
-    for name in ("n_timesteps", "eval_freq", "threads", "checkpoint_seconds"):
+    for name in ("n_timesteps", "eval_freq"):
         value = getattr(options, name)
-        if value is not None and not 0 < value < float("inf"):
+        if value is not None and not (1 <= value < float("inf") and value == int(value)):
+            raise ValueError(f"--{name.replace('_', '-')} must be a whole number above 0, got {value}")
+    for name in ("threads", "checkpoint_seconds"):
+        value = getattr(options, name)
+        if not 0 < value < float("inf"):
             raise ValueError(f"--{name.replace('_', '-')} must be a finite number above 0, got {value}")
-    options.n_timesteps = int(options.n_timesteps)
-    options.eval_freq = int(options.eval_freq or max(options.n_timesteps // 100, 1000))
+    n = options.n_timesteps = int(options.n_timesteps)
+    options.eval_freq = int(options.eval_freq or n // max(1, min(100, n // 1000)))
+    if n // options.eval_freq * options.eval_freq <= 0.9 * n:
+        raise ValueError(f"--eval-freq must have an evaluation in the last tenth of {n:,} env steps, got {options.eval_freq}")

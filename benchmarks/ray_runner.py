@@ -14,6 +14,7 @@ import ray
 from benchmarks import manifest
 from benchmarks.layout import ROOT, Cell
 from benchmarks.run import cell_arguments, thread_environment
+from sb3_gogepo.common.archive import write_atomically
 
 #: what does not travel to the nodes
 EXCLUDES = [".git", "benchmarks/results", "benchmarks/work", ".venv", "docs/_build", "logs", "demo"]
@@ -73,9 +74,8 @@ class RayRunner:
                 ended[cell] = str(error).splitlines()[0]
                 continue
             folder = self.options.results / cell.path
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
+            for name in sorted(files, key="manifest.json".__eq__):  # last: it says that the others are complete
+                write_atomically(folder / name, files[name], suffix="")
             log_file = self.options.work / cell.path / "log.txt"
             log_file.parent.mkdir(parents=True, exist_ok=True)
             log_file.write_text(log)

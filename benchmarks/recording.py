@@ -123,7 +123,7 @@ class CurveCallback(EvalCallback):
         assert eval_env.num_envs == N_EVAL_EPISODES
         super().__init__(eval_env, n_eval_episodes=N_EVAL_EPISODES, eval_freq=1, log_path=log_path, verbose=0)
         self.record, self.every, self.n_timesteps = record, every, n_timesteps
-        self.n_seen = 0  # episodes of the Monitors' lists that are in the record
+        self.n_seen: list[int] = []  # of each env, episodes of its Monitor's list that are in the record
 
     def _on_training_start(self) -> None:
         self.next_evaluation = (self.num_timesteps // self.every + 1) * self.every
@@ -132,17 +132,11 @@ class CurveCallback(EvalCallback):
     def collect_episodes(self) -> None:
         """Take the finished training episodes over into the record."""
         assert self.training_env is not None
-        episodes = [
-            episode
-            for returns, lengths in zip(
-                self.training_env.env_method("get_episode_rewards"),
-                self.training_env.env_method("get_episode_lengths"),
-                strict=True,
-            )
-            for episode in zip(returns, lengths, strict=True)
-        ]
-        self.record.unreported += [(float(r), int(n)) for r, n in episodes[self.n_seen :]]
-        self.n_seen = len(episodes)
+        returns = self.training_env.env_method("get_episode_rewards")
+        lengths = self.training_env.env_method("get_episode_lengths")
+        for k, seen in enumerate(self.n_seen or [0] * len(returns)):
+            self.record.unreported += [(float(r), int(n)) for r, n in zip(returns[k][seen:], lengths[k][seen:], strict=True)]
+        self.n_seen = [len(of_env) for of_env in returns]
 
     @property
     def env_steps(self) -> int:

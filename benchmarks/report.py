@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import figures, tables
-from benchmarks.data import ENVS, Group, read_groups
+from benchmarks.data import ENVS, Groups, on_one_machine, read_groups, with_runs
 from benchmarks.layout import RESULTS
 from benchmarks.statistics import aggregate
 from benchmarks.tracks import ABLATIONS, ablations, tracks
@@ -19,12 +19,12 @@ NOTHING = "No cell of this part has finished yet.\n"
 INTERVAL = "mean over seeds [95 % bootstrap interval]"
 
 
-def write_track(groups: dict[str, dict[str, Group]], track: str, docs: Path) -> str:
+def write_track(groups: Groups, track: str, docs: Path) -> str:
     """Draw the figures of a track; returns the text with its tables."""
     labels = list(tracks()[track])
-    groups = {env: {label: group for label, group in by.items() if label in labels} for env, by in groups.items()}
-    groups = {env: by_label for env, by_label in groups.items() if by_label}
-    labels = [label for label in labels if any(label in by_label for by_label in groups.values())]
+    everything = {env: {label: group for label, group in by.items() if label in labels} for env, by in groups.items()}
+    groups = with_runs(everything)
+    labels = [label for label in labels if any(label in by_label for by_label in everything.values())]
     if not groups:
         return NOTHING
 
@@ -37,6 +37,7 @@ def write_track(groups: dict[str, dict[str, Group]], track: str, docs: Path) -> 
         "Return against env steps. Lines: mean over seeds; bands: 95 % bootstrap interval; one seed has none. "
         "The legend says how many seeds and how many env steps; a line ends where its runs end"
     )
+    timed = on_one_machine(groups)
     main_envs = {env: by_label for env, by_label in groups.items() if "range" in ENVS.get(env, {})}
     other_envs = {env: by_label for env, by_label in groups.items() if env not in main_envs}
     parts = [
@@ -46,19 +47,21 @@ def write_track(groups: dict[str, dict[str, Group]], track: str, docs: Path) -> 
     ]
     parts += [
         f"**Return at the end**: evaluations in the last tenth of the steps, {INTERVAL}.\n",
-        tables.final_returns(groups, labels),
+        tables.final_returns({env: by for env, by in everything.items() if by}, labels),
         figure(
             "wall_clock",
-            figures.learning_curves(groups, labels, "train_seconds"),
-            "Return against the wall clock of the training alone, without evaluations",
+            figures.learning_curves(timed, labels, "train_seconds"),
+            "Return against the wall clock of the training alone, without evaluations; seeds on one kind of processor an env",
         ),
         figure(
             "cpu_time",
-            figures.learning_curves(groups, labels, "train_cpu_seconds"),
-            "Return against the CPU time of the training alone. On a busy machine it says more than the wall clock",
+            figures.learning_curves(timed, labels, "train_cpu_seconds"),
+            "Return against the CPU time of the training alone; seeds on one kind of processor an env. On a busy machine it "
+            "says more than the wall clock",
         ),
         "**Time to reach a return**: the first evaluation whose mean of 10 episodes is at least that, median over all "
-        "seeds; a seed that does not get there counts as infinitely long.\n",
+        "seeds; a seed that does not get there counts as infinitely long. Minutes are those of the seeds that ran on the "
+        "kind of processor that most runs on the env had.\n",
         tables.times_to_return(groups, labels),
     ]
     results = {"iqm": aggregate(groups, labels), "iqm_whole_runs": aggregate(groups, labels, whole_runs=True)}
@@ -77,14 +80,17 @@ def write_track(groups: dict[str, dict[str, Group]], track: str, docs: Path) -> 
             tables.iqm(result),
             figure(name, figures.iqm(result), "Interquartile mean over these envs, at equal env steps"),
         ]
-    parts += ["**What a run costs**: medians over seeds.\n", tables.costs(groups, labels)]
-    if others := tables.left_out(groups):
-        parts += ["**Left out** of all of the above, because they are unfinished or of another length:\n", others]
+    parts += [
+        "**What a run costs**: medians over the seeds that ran on the kind of processor that most runs on the env had.\n",
+        tables.costs(groups, labels),
+    ]
+    if others := tables.left_out(everything):
+        parts += ["**Left out** of all of the above, because they are unfinished or of other settings:\n", others]
     parts += ["**Where the numbers come from**\n", tables.provenance(groups)]
     return "\n".join(parts)
 
 
-def write_ablations(groups: dict[str, dict[str, Group]], docs: Path) -> str:
+def write_ablations(groups: Groups, docs: Path) -> str:
     """Draw the figures of the ablations; returns the text with their tables."""
     parts = []
     for name, entry in ablations().items():
@@ -92,7 +98,7 @@ def write_ablations(groups: dict[str, dict[str, Group]], docs: Path) -> str:
         names = {label: says.replace("`", "") for label, says in {**entry["bases"], **variants}.items()}
         part = {
             env: {label: by_label[label] for label in names if label in by_label}
-            for env, by_label in groups.items()
+            for env, by_label in with_runs(groups).items()
             if any(label in by_label for label in variants) and sum(label in by_label for label in names) > 1
         }
         if not part:
@@ -120,10 +126,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="default: %(default)s")
     options = parser.parse_args(arguments)
+    if not options.results.is_dir():
+        parser.error(f"--results must be a folder with results of benchmarks.run, got {options.results}")
+    try:
+        groups = {track: read_groups(options.results, track) for track in (*tracks(), ABLATIONS)}
+    except ValueError as error:
+        parser.error(str(error))
     folder = options.docs / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {track: write_track(read_groups(options.results, track), track, options.docs) for track in tracks()}
-    texts[ABLATIONS] = write_ablations(read_groups(options.results, ABLATIONS), options.docs)
+    texts = {track: write_track(groups[track], track, options.docs) for track in tracks()}
+    texts[ABLATIONS] = write_ablations(groups[ABLATIONS], options.docs)
     for name, text in texts.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
         print(folder / f"{name}.md")

@@ -13,10 +13,12 @@ import sys
 import time
 from typing import Any
 
+import gymnasium as gym
+
 from benchmarks.layout import ROOT, Cell, read_json
 from benchmarks.options import add_arguments, check_arguments
 from benchmarks.progress import CellView, make_display
-from benchmarks.tracks import resolve
+from benchmarks.tracks import differing, resolve, settings_of
 
 #: environment variables that set the threads of BLAS and OpenMP
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -113,14 +115,22 @@ def run_cells(
     return failed
 
 
-def other_lengths(cells: list[Cell], options: argparse.Namespace) -> list[str]:
-    """Finished cells whose number of steps is another one than what is asked for now."""
+def other_settings(cells: list[Cell], options: argparse.Namespace) -> list[str]:
+    """Finished cells whose settings are other ones than what is asked for now."""
     found = []
     for cell in cells:
         known = read_json(options.results / cell.path / "manifest.json")
-        if known.get("status") == "finished" and known["n_timesteps"] != options.n_timesteps:
-            found.append(f"{cell} ({known['n_timesteps']:,} steps)")
+        if known.get("status") == "finished" and (differ := differing(known, settings_of(cell, options))):
+            found.append(f"{cell}: {differ}")
     return found
+
+
+def check_env(env_id: str) -> None:
+    """:raises ValueError: unless Gymnasium knows the id."""
+    try:
+        gym.spec(env_id)
+    except gym.error.Error as error:
+        raise ValueError(f"--envs must be registered Gymnasium ids, got {env_id!r}: {error}") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -140,14 +150,16 @@ def main(arguments: list[str] | None = None) -> int:
         check_arguments(options)
         if min(options.seeds, options.jobs) < 1 or options.first_seed < 0:
             raise ValueError("--seeds and --jobs must be at least 1, --first-seed at least 0")
-        for algo in options.algos:
-            for env in options.envs:
+        options.algos, options.envs = list(dict.fromkeys(options.algos)), list(dict.fromkeys(options.envs))
+        for env in options.envs:
+            check_env(env)
+            for algo in options.algos:
                 resolve(options.track, algo, env)  # better now than after hours
     except ValueError as error:
         parser.error(str(error))
     cells = make_cells(options)
-    if others := other_lengths(cells, options):
-        print("Finished with another number of steps, and left as they are; delete their folders to train anew:")
+    if others := other_settings(cells, options):
+        print("Finished with other settings, and left as they are; delete their folders to train anew:")
         print("\n".join(f"  {line}" for line in others))
     if options.ray:
         from benchmarks.ray_runner import RayRunner

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.data import ENVS, Group
+from benchmarks.data import ENVS, Groups, Run, on_one_machine
 from benchmarks.statistics import Aggregate, estimate_mean
 
-Groups = dict[str, dict[str, Group]]
+TIMES = ("train_seconds", "train_cpu_seconds")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -43,8 +43,8 @@ def final_returns(groups: Groups, labels: list[str]) -> str:
         entries = []
         for env in groups:
             group = groups[env].get(label)
-            if group is None:
-                entries.append("not run")
+            if group is None or not group.runs:
+                entries.append("not run" if group is None else "none finished")
                 continue
             estimate = estimate_mean(np.array([run.final_return for run in group.runs]))
             seeds = f"{len(group.runs)} seed{'s' if len(group.runs) > 1 else ''}"
@@ -54,26 +54,35 @@ def final_returns(groups: Groups, labels: list[str]) -> str:
 
 
 def times_to_return(groups: Groups, labels: list[str]) -> str:
-    """Median over all seeds of env steps, wall clock and CPU time until an evaluation reaches a return."""
-    rows = []
+    """Median over all seeds of env steps, and over those on one machine of wall clock and CPU time, until an evaluation
+    reaches a return."""
+    rows: list[list[str]] = []
+    timed = on_one_machine(groups)
+    header = ["env", "return", "", "seeds that reach it", "env steps", "wall clock, min", "CPU time, min"]
     for env in groups:
         for threshold in ENVS.get(env, {}).get("thresholds", []):
             for label in labels:
                 if label not in groups[env]:
                     continue
                 group = groups[env][label]
-                found = [(run, run.reaches(threshold)) for run in group.runs]
-                n_reached = sum(index is not None for _, index in found)
-                entries = []
-                for axis, write in (("timesteps", steps), ("train_seconds", _minutes), ("train_cpu_seconds", _minutes)):
-                    values = [np.inf if index is None else run.axes[axis][index] for run, index in found]
-                    # of an even number the upper one of the two in the middle: no mean with what was never reached
-                    median = float(np.sort(values)[len(values) // 2])
-                    entries.append(write(median) if np.isfinite(median) else f"not within {steps(group.n_timesteps)}")
-                if not n_reached:
-                    entries = [entries[0], "", ""]
-                rows.append([env, f"{threshold:g}", f"`{label}`", f"{n_reached} of {len(found)}", *entries])
-    return table(["env", "return", "", "seeds that reach it", "env steps", "wall clock, min", "CPU time, min"], rows)
+                timed_runs = timed[env][label].runs if label in timed[env] else []
+                n_reached = sum(run.reaches(threshold) is not None for run in group.runs)
+                entries = [_median_time(group.runs, threshold, "timesteps", steps)]
+                if n_reached:
+                    entries += [_median_time(timed_runs, threshold, axis, _minutes) for axis in TIMES]
+                rows.append([env, f"{threshold:g}", f"`{label}`", f"{n_reached} of {len(group.runs)}", *entries])
+                rows[-1] += [""] * (len(header) - len(rows[-1]))
+    return table(header, rows)
+
+
+def _median_time(runs: list[Run], threshold: float, axis: str, write: Callable[[float], str]) -> str:
+    if not runs:
+        return "other machine"
+    reached = [(run, run.reaches(threshold)) for run in runs]
+    values = [np.inf if index is None else run.axes[axis][index] for run, index in reached]
+    # of an even number the upper one of the two in the middle: no mean with what was never reached
+    median = float(np.sort(values)[len(values) // 2])
+    return write(median) if np.isfinite(median) else f"not within {steps(runs[0].manifest['n_timesteps'])}"
 
 
 def _minutes(seconds: float) -> str:
@@ -88,13 +97,13 @@ def iqm(result: Aggregate) -> str:
 
 
 def costs(groups: Groups, labels: list[str]) -> str:
-    """What a run costs: medians over seeds."""
+    """What a run costs: medians over the seeds on one machine."""
     rows = []
-    for env in groups:
+    for env, by_label in on_one_machine(groups).items():
         for label in labels:
-            if label not in groups[env]:
+            if label not in by_label:
                 continue
-            manifests = [run.manifest for run in groups[env][label].runs]
+            manifests = [run.manifest for run in by_label[label].runs]
 
             def median(name: str, manifests: list[dict] = manifests) -> float:
                 return float(np.median([known[name] for known in manifests]))
@@ -104,6 +113,7 @@ def costs(groups: Groups, labels: list[str]) -> str:
                 [
                     env,
                     f"`{label}`",
+                    f"{len(manifests)} of {len(groups[env][label].runs)}",
                     f"{median('env_steps'):,.0f}",
                     _minutes(median("train_seconds")),
                     _minutes(median("train_cpu_seconds")),
@@ -112,7 +122,7 @@ def costs(groups: Groups, labels: list[str]) -> str:
                     f"{median('peak_memory_mb'):,.0f}",
                 ]
             )
-    header = ["env", "", "env steps made", "training, min", "CPU time of it, min"]
+    header = ["env", "", "seeds timed", "env steps made", "training, min", "CPU time of it, min"]
     return table([*header, "env steps a CPU second", "evaluation, min", "peak memory, MiB"], rows)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks.layout import Cell
 from sb3_gogepo import presets
 from sb3_gogepo.envs import LEGACY_IDS
 from sb3_gogepo.zoo import ALGORITHMS as OWN_ALGORITHMS
@@ -83,13 +86,30 @@ def resolve(track: str, label: str, env_id: str) -> Algorithm:
         preset = yaml.safe_load(preset_path(algo).read_text())
         hyperparams = dict(preset.get(env_id, preset["default"]))
     parts = [getattr(presets, entry["preset"])] if "preset" in entry else []
-    parts += [entry.get("hyperparams", {}), entry.get("envs", {}).get(env_id, {})]
+    parts += [entry.get("hyperparams", {}), entry.get("envs", {}).get(env_id.rsplit("-v", 1)[0], {})]
     for part in [*parts, *(changed["hyperparams"] for changed in variant)]:
         if "policy_kwargs" in part:
             part = {**part, "policy_kwargs": {**hyperparams.get("policy_kwargs", {}), **part["policy_kwargs"]}}
         hyperparams.update(part)
     hyperparams.pop("n_timesteps", None)  # the runner's to choose
     return Algorithm(algo, hyperparams)
+
+
+def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
+    """What makes a cell's run the one it is, as its manifest has it."""
+    algorithm = resolve(cell.track, cell.algo, cell.env)
+    return dict(
+        n_timesteps=options.n_timesteps,
+        eval_freq=options.eval_freq,
+        rl_zoo_algo=algorithm.algo,
+        hyperparams=algorithm.hyperparams,
+    )
+
+
+def differing(known: dict[str, Any], settings: dict[str, Any]) -> str:
+    """In which settings a manifest differs, in words; empty if in none."""
+    wanted = json.loads(json.dumps(settings))  # tuples are lists in a file
+    return ", ".join(f"{name} {known.get(name)}, not {value}" for name, value in wanted.items() if known.get(name) != value)
 
 
 def _tuned_by_rl_zoo(algo: str, env_id: str) -> dict[str, Any]:

@@ -78,7 +78,11 @@ def folder(tmp_path_factory):
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     point = read_json(folder / "killed" / "work" / "paper" / "gogepo" / "CartPole-v1" / "3" / "checkpoint" / "state.json")
     assert 1000 <= point["num_timesteps"] <= 1200
-    assert read_json(files_of(folder / "killed", "gogepo") / "manifest.json")["status"] == "running"
+    known = files_of(folder / "killed", "gogepo")
+    assert read_json(known / "manifest.json")["status"] == "running"
+    refused = call(arguments(folder / "killed", "gogepo", **{"--n-timesteps": 1500}))
+    assert "unfinished with other settings (n_timesteps 2000, not 1500)" in refused.stderr
+    assert len(read_rows(known / "curve.csv")) == 2  # nothing is lost
     done = call(
         arguments(folder / "whole", "gogepo"),
         arguments(folder / "whole", "gogepo"),  # finished: nothing happens

@@ -76,6 +76,76 @@ def test_unfinished_and_other_lengths_are_left_out_and_named(results):
     assert found.left_out == ["seed 2 finished, 5,000 of 5,000 steps", "seed 3 running, 700 of 1,000 steps"]
 
 
+def test_other_settings_are_not_averaged(results):
+    """Of the same length, but with other hyperparameters, or evaluated at other steps."""
+    for seed in range(2):
+        write_cell(results, cell(seed=seed), [1.0, 2.0], n_timesteps=1000, hyperparams={"batch_size": 16})
+    write_cell(results, cell(seed=2), [100.0, 100.0], n_timesteps=1000, hyperparams={"batch_size": 8})
+    write_cell(results, cell(seed=3), [100.0], n_timesteps=1000, hyperparams={"batch_size": 16})
+    found = group(results)
+    assert [run.cell.seed for run in found.runs] == [0, 1]
+    other = "finished, 1,000 of 1,000 steps, with other hyperparameters or evaluations"
+    assert found.left_out == [f"seed 2 {other}", f"seed 3 {other}"]
+
+
+def test_times_are_of_one_kind_of_processor(results):
+    """Most runs on the env are on the fast one; UDRL has none there."""
+    for seed, cpu in enumerate(["fast", "fast", "slow"]):
+        slowness = 1 if cpu == "fast" else 100
+        write_cell(results, cell(seed=seed), [100.0], n_timesteps=1000, seconds_a_step=0.06 * slowness, cpu=cpu)
+    write_cell(results, cell("udrl"), [100.0], n_timesteps=1000, cpu="slow")
+    write_cell(results, cell("ars"), [100.0], n_timesteps=1000, cpu="fast")
+    groups = read_groups(results, "paper")
+    text = tables.times_to_return(groups, ["gogepo", "udrl"])
+    assert "| Swimmer-v3 | 100 | `gogepo` | 3 of 3 | 1k | 1.50 | 1.00 |" in text
+    assert "| Swimmer-v3 | 100 | `udrl` | 1 of 1 | 1k | other machine | other machine |" in text
+    text = tables.costs(groups, ["gogepo", "udrl"])
+    assert "| Swimmer-v3 | `gogepo` | 2 of 3 | 1,000 | 1.50 | 1.00 | 17 |" in text
+    assert "udrl" not in text
+
+
+def test_who_never_finished_is_named(results, tmp_path):
+    write_cell(results, cell(), [1.0], n_timesteps=1000)
+    write_cell(results, cell("sac"), [1.0], n_timesteps=1000, status="failed", timesteps=10)
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = (tmp_path / "benchmarks" / "paper.md").read_text()
+    assert "| `sac` | none finished |" in text
+    assert "- Swimmer-v3, `sac`: seed 0 failed, 10 of 1,000 steps" in text
+
+
+def test_return_near_takes_the_last_one_before(results):
+    write_cell(results, cell(), [1.0, 2.0], n_timesteps=2000)
+    (run,) = group(results).runs
+    assert run.return_near(1500) == 1
+    with pytest.raises(ValueError, match="paper/gogepo/Swimmer-v3/0 has no evaluation within 999 env steps"):
+        run.return_near(999)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("paper/ars/Swimmer-v3/0", "{", "manifest.json holds no JSON"),
+        ("paper/ars/Swimmer-v3/0", "[]", "manifest.json must hold a JSON object, got list"),
+        ("paper/ars/Swimmer-v3/0", "{}", "manifest.json lacks n_timesteps, sessions, status, timesteps"),
+        ("paper/ars/Swimmer-v3/0_old", "{}", "the folder of a cell must be named by its seed, got"),
+    ],
+)
+def test_wrong_results(name, content, message, results, tmp_path, capsys):
+    (results / name).mkdir(parents=True)
+    (results / name / "manifest.json").write_text(content)
+    with pytest.raises(SystemExit):
+        report.main(["--results", str(results), "--docs", str(tmp_path / "docs")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "docs").exists()
+
+
+def test_results_that_are_not_there(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        report.main(["--results", str(tmp_path / "none"), "--docs", str(tmp_path / "docs")])
+    assert "--results must be a folder with results of benchmarks.run, got" in capsys.readouterr().err
+    assert not (tmp_path / "docs").exists()
+
+
 def test_report_regenerates_identically(results, tmp_path):
     write_everything(results)
     for name in ("one", "two"):

@@ -6,7 +6,9 @@ import pytest
 
 from benchmarks import run
 from benchmarks.layout import Cell, read_json
+from benchmarks.options import check_arguments
 from benchmarks.progress import CellView, PlainDisplay, describe_time
+from benchmarks.tracks import settings_of
 from tests.benchmarks.synthetic import write_cell
 
 WORDS = ["--algos", "gogepo", "ars", "--envs", "CartPole-v1", "--seeds", "2", "--n-timesteps", "1e3"]
@@ -45,6 +47,7 @@ def options(tmp_path):
         seeds=2,
         first_seed=5,
         n_timesteps=1000,
+        eval_freq=1000,
         results=tmp_path / "results",
         work=tmp_path / "work",
     )
@@ -79,10 +82,16 @@ def test_failures_are_told(options, capsys):
     assert "paper/ars/A/5: finished, 100% of 1,000 steps" in printed
 
 
-def test_other_lengths_are_named(options):
+def test_other_settings_are_named(options):
     cells = run.make_cells(options)
-    write_cell(options.results, cells[0], [1.0], 500)
-    assert run.other_lengths(cells, options) == ["paper/gogepo/A/5 (500 steps)"]
+    as_asked = settings_of(cells[0], options)
+    write_cell(options.results, cells[0], [1.0], **{**as_asked, "n_timesteps": 500})
+    write_cell(options.results, cells[2], [1.0], **{**as_asked, "hyperparams": {"policy": "MlpPolicy", "n_envs": 2}})
+    write_cell(options.results, cells[4], [1.0], **as_asked)
+    said = run.other_settings(cells, options)
+    assert said[0] == "paper/gogepo/A/5: n_timesteps 500, not 1000"
+    assert said[1].startswith("paper/gogepo/B/5: hyperparams {'policy': 'MlpPolicy', 'n_envs': 2}, not {")
+    assert len(said) == 2
 
 
 def test_progress_of_a_running_cell(options):
@@ -102,7 +111,13 @@ def test_progress_of_a_running_cell(options):
     ("words", "message"),
     [
         (["--seeds", "0"], "--seeds and --jobs must be at least 1"),
-        (["--n-timesteps", "nan"], "--n-timesteps must be a finite number above 0, got nan"),
+        (["--n-timesteps", "nan"], "--n-timesteps must be a whole number above 0, got nan"),
+        (["--n-timesteps", "0.5"], "--n-timesteps must be a whole number above 0, got 0.5"),
+        (["--eval-freq", "0"], "--eval-freq must be a whole number above 0, got 0.0"),
+        (["--eval-freq", "2000"], "--eval-freq must have an evaluation in the last tenth of 1,000 env steps, got 2000"),
+        (["--eval-freq", "300"], "--eval-freq must have an evaluation in the last tenth of 1,000 env steps, got 300"),
+        (["--threads", "0"], "--threads must be a finite number above 0, got 0"),
+        (["--envs", "CartPole-v1", "Nope-v0"], "--envs must be registered Gymnasium ids, got 'Nope-v0'"),
         (["--algos", "ppo"], "algo must be one of"),
         (["--track", "best"], "track must be one of paper, tuned"),
     ],
@@ -122,6 +137,22 @@ def test_trains_cells_in_processes(tmp_path, capsys):
     assert manifest["status"] == "finished"
     assert manifest["sessions"][0]["hardware"]["threads"] == 1
     assert "1 of 1 cells are finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("n_timesteps", "eval_freq"), [(500, 500), (1999, 1999), (2500, 1250), (250_000, 2500), (3e6, 30_000)]
+)
+def test_default_of_eval_freq(n_timesteps, eval_freq):
+    options = argparse.Namespace(n_timesteps=n_timesteps, eval_freq=None, threads=1, checkpoint_seconds=1)
+    check_arguments(options)
+    assert options.eval_freq == eval_freq
+
+
+def test_what_is_named_twice_is_trained_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "run_cells", lambda cells, *_: asked.extend(cells) or [])
+    run.main([*WORDS, "--algos", "ars", "ars", "--results", str(tmp_path), "--work", str(tmp_path)])
+    assert asked == [Cell("paper", "ars", "CartPole-v1", seed) for seed in (0, 1)]
 
 
 @pytest.mark.slow

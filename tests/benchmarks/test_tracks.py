@@ -21,6 +21,12 @@ def test_default_is_the_default():
     assert resolve("paper", "gogepo", "Hopper-v3").hyperparams["alive_bonus_offset"] == -1
 
 
+@pytest.mark.parametrize("env", ["Hopper-v2", "Walker2d-v4", "Ant-v5", "Humanoid-v3"])
+def test_all_who_learn_from_episodes_do_without_the_bonus(env):
+    offsets = {resolve("paper", label, env).hyperparams["alive_bonus_offset"] for label in ("ars", "gogepo", "udrl", "udrlpg")}
+    assert offsets == {-5 if env.startswith("Humanoid") else -1}
+
+
 def test_paper_preset_has_the_envs_range():
     hyperparams = resolve("paper", "gogepo-paper", "Hopper-v3").hyperparams
     assert hyperparams["return_range"] == [-100, 3000]
