@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 #: The original's recipe as executed (IDSIA/GoGePo @7905a67, ``gogepo.py`` and ``core_gogepo.py``), for Swimmer's return
-#: range; give your env's own, e.g. ``{**PAPER, "return_range": (-100, 3000), "alive_bonus_offset": -1}`` for Hopper.
+#: range; give your env's own, e.g. ``{**PAPER, "return_range": (-100, 3000)}`` for Hopper.
 PAPER: dict[str, Any] = dict(
     learning_rate=2e-6,
     evaluator_learning_rate=5e-3,
