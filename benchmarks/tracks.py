@@ -71,7 +71,7 @@ def _find(track: str, label: str) -> list[dict[str, Any]]:
 def resolve(track: str, label: str, env_id: str) -> Algorithm:
     """The algorithm and all hyperparameters that are not defaults of its class.
 
-    :raises ValueError: for an unknown track or label, or an env without tuned hyperparameters.
+    :raises ValueError: for an unknown track or label, or an env without tuned hyperparameters or a known range of returns.
     """
     if label not in labels(track):
         raise ValueError(f"algo must be one of {', '.join(labels(track))} on track {track!r}, got {label!r}")
@@ -85,8 +85,13 @@ def resolve(track: str, label: str, env_id: str) -> Algorithm:
     elif algo in OWN_ALGORITHMS:
         preset = yaml.safe_load(preset_path(algo).read_text())
         hyperparams = dict(preset.get(env_id, preset["default"]))
-    parts = [getattr(presets, entry["preset"])] if "preset" in entry else []
-    parts += [entry.get("hyperparams", {}), entry.get("envs", {}).get(env_id.rsplit("-v", 1)[0], {})]
+    of_envs, env_name = entry.get("envs", {}), env_id.rsplit("-v", 1)[0]
+    parts = []
+    if "preset" in entry:
+        if env_name not in of_envs:
+            raise ValueError(f"env must be one of {', '.join(of_envs)}, whose return_range {label!r} knows, got {env_id!r}")
+        parts.append(getattr(presets, entry["preset"]))
+    parts += [entry.get("hyperparams", {}), of_envs.get(env_name, {})]
     for part in [*parts, *(changed["hyperparams"] for changed in variant)]:
         if "policy_kwargs" in part:
             part = {**part, "policy_kwargs": {**hyperparams.get("policy_kwargs", {}), **part["policy_kwargs"]}}
