@@ -70,7 +70,9 @@ def finish(ax: Axes, env: str, axis: str) -> None:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.grid(alpha=0.3, linewidth=0.6)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=7.5)
+    longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
+    n_columns = 2 if longest <= 36 else 1  # two long ones would be wider than the panel
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=n_columns, frameon=False, fontsize=7.5)
 
 
 def learning_curves(groups: dict[str, dict[str, Group]], labels: list[str], axis: str) -> Figure:
