@@ -101,20 +101,20 @@ def ablation(groups: dict[str, dict[str, Group]], names: dict[str, str]) -> Figu
     return figure
 
 
-def iqm(result: Aggregate) -> Figure:
-    """IQM with its interval, one bar an algorithm, best on top."""
+def several_envs(result: Aggregate) -> Figure:
+    """IQM and mean with their intervals side by side, one bar an algorithm, best IQM on top."""
     order = sorted(result.iqm, key=lambda label: result.iqm[label][0])
-    figure = Figure(figsize=(6.4, 1.4 + 0.34 * len(order)), layout="constrained")
-    ax = figure.subplots()
-    for place, label in enumerate(order):
-        point, low, high = result.iqm[label]
-        if np.isfinite(low):
-            ax.fill_betweenx([place - 0.25, place + 0.25], low, high, color=COLORS[0], alpha=0.4, linewidth=0)
-        ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
-    ax.set_yticks(np.arange(len(order)), [f"{label} (seeds an env: {result.n_seeds[label]})" for label in order])
+    figure = Figure(figsize=(8.4, 1.4 + 0.34 * len(order)), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for ax, values, name in zip(axes, (result.iqm, result.mean), ("IQM", "mean"), strict=True):
+        for place, label in enumerate(order):
+            point, low, high = values[label]
+            if np.isfinite(low):
+                ax.fill_betweenx([place - 0.25, place + 0.25], low, high, color=COLORS[0], alpha=0.4, linewidth=0)
+            ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
+        ax.set_xlabel(f"{name} of scaled returns, 95 % interval")
+        ax.grid(alpha=0.3, axis="x")
+    axes[0].set_yticks(np.arange(len(order)), [f"{label} (seeds an env: {result.n_seeds[label]})" for label in order])
     at = ", ".join(f"{env} {steps(n)}" for env, n in result.steps.items())
-    ax.set_xlabel("IQM of scaled returns, 95 % interval")
-    ax.set_title(textwrap.fill("At " + at, width=70), fontsize=8)
-    ax.margins(x=0.05)
-    ax.grid(alpha=0.3, axis="x")
+    figure.suptitle(textwrap.fill("At " + at, width=90), fontsize=8)
     return figure

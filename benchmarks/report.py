@@ -73,12 +73,13 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         at = ", ".join(f"{env} {tables.steps(n)}" for env, n in result.steps.items())
         missing = [f"`{label}`" for label in labels if label not in result.iqm]
         parts += [
-            f"**Several envs together**: interquartile mean (rliable, 95 % stratified bootstrap interval) of returns scaled "
-            f"by the ranges in `benchmarks/report.yml`, at equal env steps: {at}."
+            f"**Several envs together**: interquartile mean (IQM) and mean (rliable, 95 % stratified bootstrap intervals) of "
+            f"returns scaled by the ranges in `benchmarks/report.yml`, at equal env steps: {at}."
             + (f" Not run on all of them, or not for so long: {', '.join(missing)}." if missing else "")
-            + "\n",
-            tables.iqm(result),
-            figure(name, figures.iqm(result), "Interquartile mean over these envs, at equal env steps"),
+            + " On each env the first seeds count, as many as an algorithm has on all of them. The IQM leaves out the lowest "
+            f"quarter of these runs, so an algorithm may fail on one env of {len(result.steps)} and still have a high one.\n",
+            tables.several_envs(result),
+            figure(name, figures.several_envs(result), "Interquartile mean and mean over these envs, at equal env steps"),
         ]
     parts += [
         "**What a run costs**: medians over the seeds that ran on the kind of processor that most runs on the env had.\n",

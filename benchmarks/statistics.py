@@ -11,6 +11,9 @@ from benchmarks.data import ENVS, Group
 N_RESAMPLES = 10_000
 
 
+Interval = tuple[float, float, float]  # point, low, high; low and high nan with one seed
+
+
 class Estimate(NamedTuple):
     """A mean and its 95 % interval; all are floats or arrays of one shape. With one seed there is no interval: nan."""
 
@@ -48,20 +51,27 @@ def common_curve(group: Group, axis: str, n_points: int = 200) -> tuple[np.ndarr
 
 
 class Aggregate(NamedTuple):
-    """IQM of several algorithms over several envs, at equal env steps.
+    """IQM and mean of several algorithms over several envs, at equal env steps.
+
+    The IQM leaves out the lowest and the highest quarter of all runs, so of an algorithm that fails on one env of four all
+    failures; the mean has them all.
 
     :param steps: env -> env steps at which the returns were taken.
     :param n_seeds: label -> seeds used on each env.
-    :param iqm: label -> (IQM, low, high) of returns scaled as ``report.yml`` says.
+    :param iqm: label -> IQM and its 95 % interval, of returns scaled as ``report.yml`` says.
+    :param mean: label -> their mean and its 95 % interval.
     """
 
     steps: dict[str, int]
     n_seeds: dict[str, int]
-    iqm: dict[str, tuple[float, float, float]]
+    iqm: dict[str, Interval]
+    mean: dict[str, Interval]
 
 
 def aggregate(groups: dict[str, dict[str, Group]], labels: list[str], whole_runs: bool = False) -> Aggregate | None:
-    """IQM with rliable over the envs with a range, of the algorithms that have run on all of them; None if there are none.
+    """IQM and mean with rliable over the envs with a range, of the algorithms that have run on all of them.
+
+    None if there are no such envs or algorithms.
 
     :param whole_runs: at the steps of the longest runs on each env, of the algorithms whose runs are that long, instead of
         at the steps that the runs of all algorithms have.
@@ -90,11 +100,16 @@ def aggregate(groups: dict[str, dict[str, Group]], labels: list[str], whole_runs
     generator_state = np.random.get_state()
     np.random.seed(0)  # rliable 1.2.0 draws from NumPy's global generator, whatever random_state it is given
     try:
-        points, intervals = library.get_interval_estimates(scores, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2000)
+        points, intervals = library.get_interval_estimates(
+            scores, lambda x: np.array([metrics.aggregate_iqm(x), metrics.aggregate_mean(x)]), reps=2000
+        )
     finally:
         np.random.set_state(generator_state)
-    iqm = {}
-    for label in complete:
-        low, high = intervals[label][:, 0] if n_seeds[label] > 1 else (np.nan, np.nan)
-        iqm[label] = (float(points[label][0]), float(low), float(high))
-    return Aggregate(steps, n_seeds, iqm)
+    iqm, mean = (
+        {
+            label: (points[label][i], *(intervals[label][:, i] if n_seeds[label] > 1 else (np.nan, np.nan)))
+            for label in complete
+        }
+        for i in range(2)
+    )
+    return Aggregate(steps, n_seeds, iqm, mean)

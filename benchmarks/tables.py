@@ -89,11 +89,13 @@ def _minutes(seconds: float) -> str:
     return number(seconds / 60)
 
 
-def iqm(result: Aggregate) -> str:
-    """IQM of scaled returns, best first."""
-    order = sorted(result.iqm, key=lambda label: -result.iqm[label][0])
-    rows = [[f"`{label}`", interval(*result.iqm[label]), str(result.n_seeds[label])] for label in order]
-    return table(["", "IQM", "seeds an env"], rows)
+def several_envs(result: Aggregate) -> str:
+    """IQM and mean of scaled returns, best IQM first."""
+    rows = [
+        [f"`{label}`", interval(*result.iqm[label]), interval(*result.mean[label]), str(result.n_seeds[label])]
+        for label in sorted(result.iqm, key=lambda label: -result.iqm[label][0])
+    ]
+    return table(["", "IQM", "mean", "seeds an env"], rows)
 
 
 def costs(groups: Groups, labels: list[str]) -> str:

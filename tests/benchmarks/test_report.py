@@ -175,8 +175,20 @@ def test_iqm_is_taken_at_equal_steps(results, tmp_path):
     report.main(["--results", str(results), "--docs", str(tmp_path)])
     text = (tmp_path / "benchmarks" / "paper.md").read_text()
     assert "at equal env steps: Swimmer-v3 1k." in text
-    assert "| `sac` | 1.00 [1.00, 1.00] | 2 |" in text
-    assert f"| `gogepo` | {150 / 465:.2f} [{150 / 465:.2f}, {150 / 465:.2f}] | 2 |" in text
+    assert "| `sac` | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 2 |" in text
+    share = f"{150 / 465:.2f} [{150 / 465:.2f}, {150 / 465:.2f}]"
+    assert f"| `gogepo` | {share} | {share} | 2 |" in text
+
+
+def test_the_mean_has_the_failures_that_the_iqm_leaves_out(results, tmp_path):
+    """Two tasks are solved by three of four seeds: one quarter of all runs fails."""
+    for env, best in (("Swimmer-v3", 365.0), ("Hopper-v3", 3000.0)):
+        for seed in range(4):
+            write_cell(results, cell("gogepo", env=env, seed=seed), [best if seed else -100.0] * 10, n_timesteps=1000)
+            write_cell(results, cell("ars", env=env, seed=seed), [best] * 10, n_timesteps=1000)
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    lines = (tmp_path / "benchmarks" / "paper.md").read_text().splitlines()
+    assert any(line.startswith("| `gogepo` | 1.00 [") and "| 0.75 [" in line for line in lines)
 
 
 def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path):
@@ -191,8 +203,9 @@ def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path):
     equal, whole = text.split("**Several envs together**")[1:]
     assert "at equal env steps: Swimmer-v3 1k." in equal
     assert "at equal env steps: Swimmer-v3 10k. Not run on all of them, or not for so long: `sac`." in whole
-    assert "| `ars` | 0.50 [0.50, 0.50] | 2 |" in whole
-    assert f"| `gogepo` | {400 / 465:.2f} [{400 / 465:.2f}, {400 / 465:.2f}] | 2 |" in whole
+    assert "| `ars` | 0.50 [0.50, 0.50] | 0.50 [0.50, 0.50] | 2 |" in whole
+    share = f"{400 / 465:.2f} [{400 / 465:.2f}, {400 / 465:.2f}]"
+    assert f"| `gogepo` | {share} | {share} | 2 |" in whole
     assert "| `sac` |" not in whole.split("**What a run costs**")[0]
     assert "paper_steps.png" in text
     assert "paper_steps_other_envs.png" in text
