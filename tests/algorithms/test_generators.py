@@ -252,7 +252,7 @@ def test_generated_policy_can_be_exported(n_steps, make_model):
         model.learn(n_steps)
     policy = model.generate_policy(1.0)
     observations = th.as_tensor(OBSERVATIONS)
-    exported = th.export.export(policy, (observations,), dynamic_shapes=({0: th.export.Dim.DYNAMIC},)).module()
+    exported = th.export.export(policy, (observations,), dynamic_shapes=({0: th.export.Dim("n")},)).module()
     other = th.cat([observations, 0.3 * observations])
     th.testing.assert_close(exported(other), policy(other))
 

@@ -35,11 +35,10 @@ import pathlib, shutil, huggingface_hub
 def hf_hub_download(repo_id, filename, **kwargs):
     path = pathlib.Path("uploaded", filename)
     if not path.is_file():
-        import httpx2
-        from huggingface_hub.errors import RemoteEntryNotFoundError
+        from huggingface_hub import errors
 
-        response = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface.co"))
-        raise RemoteEntryNotFoundError(f"{filename} is not in {repo_id}", response=response)
+        missing = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)  # before huggingface_hub 1.0
+        raise missing.__new__(missing, f"{filename} is not in {repo_id}")  # its constructor wants a HTTP response
     return str(path)
 
 class HfApi:
