@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.data import Group
-from benchmarks.statistics import Aggregate, common_curve
+from benchmarks.statistics import Aggregate, Estimate, common_curve
 from benchmarks.tables import steps
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, then two more
@@ -48,9 +48,11 @@ def make_figure(n_panels: int, n_columns: int = 2, height: float = 4.0) -> tuple
     return figure, axes[:n_panels]
 
 
-def draw_group(ax: Axes, group: Group, axis: str, name: str, line: dict[str, Any]) -> None:
-    """Mean over seeds and its 95 % interval; the legend says seeds and steps."""
+def draw_group(ax: Axes, group: Group, axis: str, name: str, line: dict[str, Any], until: float = np.inf) -> None:
+    """Mean over seeds and its 95 % interval, up to ``until`` on the axis; the legend says seeds and steps of whole runs."""
     x, estimate = common_curve(group, axis)
+    shown = x <= until
+    x, estimate = x[shown], Estimate(*(values[shown] for values in estimate))
     if axis != "timesteps":
         x = x / 60
     n_seeds = len(group.runs)
@@ -75,13 +77,18 @@ def finish(ax: Axes, env: str, axis: str) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=n_columns, frameon=False, fontsize=7.5)
 
 
-def learning_curves(groups: dict[str, dict[str, Group]], labels: list[str], axis: str) -> Figure:
-    """One panel an env, one line an algorithm."""
+def learning_curves(
+    groups: dict[str, dict[str, Group]], labels: list[str], axis: str, until: dict[str, int] | None = None
+) -> Figure:
+    """One panel an env, one line an algorithm.
+
+    :param until: env -> where its panel ends; None: where its runs do.
+    """
     figure, axes = make_figure(len(groups))
     for ax, (env, by_label) in zip(axes, groups.items(), strict=True):
         for label, line in zip(labels, LINES, strict=False):
             if label in by_label:
-                draw_group(ax, by_label[label], axis, label, line)
+                draw_group(ax, by_label[label], axis, label, line, until[env] if until else np.inf)
         finish(ax, env, axis)
     return figure
 
@@ -116,5 +123,5 @@ def several_envs(result: Aggregate) -> Figure:
         ax.grid(alpha=0.3, axis="x")
     axes[0].set_yticks(np.arange(len(order)), [f"{label} (seeds an env: {result.n_seeds[label]})" for label in order])
     at = ", ".join(f"{env} {steps(n)}" for env, n in result.steps.items())
-    figure.suptitle(textwrap.fill("At " + at, width=90), fontsize=8)
+    figure.suptitle(textwrap.fill("At " + at, width=110), fontsize=8)
     return figure

@@ -45,6 +45,11 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         for name, envs in (("steps", main_envs), ("steps_other_envs", other_envs))
         if envs
     ]
+    lengths = {env: sorted(group.n_timesteps for group in by_label.values()) for env, by_label in groups.items()}
+    until = {env: steps[0] for env, steps in lengths.items() if steps[0] < steps[-1]}
+    if until:
+        start = figures.learning_curves({env: groups[env] for env in until}, labels, "timesteps", until)
+        parts.append(figure("first_steps", start, "Return against env steps, up to where the shortest runs on an env end"))
     parts += [
         f"**Return at the end**: evaluations in the last tenth of the steps, {INTERVAL}.\n",
         tables.final_returns({env: by for env, by in everything.items() if by}, labels),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import report, tables
+from benchmarks import figures, report, tables
 from benchmarks.data import Group, read_groups
 from benchmarks.layout import Cell
 from benchmarks.statistics import common_curve, estimate_mean
@@ -178,6 +178,21 @@ def test_iqm_is_taken_at_equal_steps(results, tmp_path):
     assert "| `sac` | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 2 |" in text
     share = f"{150 / 465:.2f} [{150 / 465:.2f}, {150 / 465:.2f}]"
     assert f"| `gogepo` | {share} | {share} | 2 |" in text
+
+
+def test_where_runs_differ_in_length_a_figure_shows_their_common_steps(results, tmp_path):
+    for env, n_timesteps in (("Swimmer-v3", 10_000), ("Hopper-v3", 1000)):
+        write_cell(results, cell("gogepo", env=env), [1.0] * (n_timesteps // 100), n_timesteps=n_timesteps)
+        write_cell(results, cell("sac", env=env), [2.0] * 10, n_timesteps=1000)
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    assert "paper_first_steps.png" in (tmp_path / "benchmarks" / "paper.md").read_text()
+    groups = read_groups(results, "paper")
+    (panel,) = figures.learning_curves(
+        {"Swimmer-v3": groups["Swimmer-v3"]}, ["gogepo"], "timesteps", {"Swimmer-v3": 1000}
+    ).axes
+    assert panel.lines[0].get_xdata().max() == 1000
+    del groups["Swimmer-v3"]
+    assert "first_steps" not in report.write_track(groups, "paper", tmp_path)
 
 
 def test_the_mean_has_the_failures_that_the_iqm_leaves_out(results, tmp_path):
