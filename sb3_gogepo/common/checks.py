@@ -75,6 +75,7 @@ def check_schedule(name: str, value: Any) -> None:
 def check_train_freq(value: Any) -> tuple[int, str]:
     """``train_freq`` as ``(number, "step" | "episode")``; an int counts env steps."""
     frequency, unit = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, "step")
+    unit = getattr(unit, "value", unit)  # SB3's TrainFrequencyUnit
     if unit not in ("step", "episode"):
         raise ValueError(f"train_freq must be an integer >= 1 or a tuple such as (1, 'episode'), got {value!r}")
     check_number("train_freq", frequency, minimum=1, integer=True)

@@ -147,13 +147,15 @@ class CommandAlgorithm(EpisodicAlgorithm):
     @classmethod
     def _split_policy_and_env(cls, policy: Any, env: Any) -> tuple[Any, Any]:
         """``GoGePo("Hopper-v3")`` and ``GoGePo(env)`` mean ``GoGePo("MlpPolicy", env)``."""
-        if isinstance(policy, type) and issubclass(policy, BasePolicy):
+        if isinstance(policy, type) and issubclass(policy, tuple(cls.policy_aliases.values())):
             return policy, env
         if isinstance(policy, str) and policy in cls.policy_aliases:
             return policy, env
         aliases = ", ".join(cls.policy_aliases)
         if env is not None:
-            raise ValueError(f"policy must be one of {aliases} or a policy class when env is given, got {policy!r}")
+            kinds = ", ".join(kind.__name__ for kind in cls.policy_aliases.values())
+            allowed = f"one of {aliases} or a class derived from {kinds}"
+            raise ValueError(f"policy must be {allowed} when env is given, got {policy!r}")
         if isinstance(policy, str) and ":" not in policy and policy not in registry:
             raise ValueError(f"policy must be one of {aliases}, a policy class or, alone, a registered env id, got {policy!r}")
         return "MlpPolicy", policy

@@ -110,7 +110,8 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
                 for i, seed in enumerate(candidates.seeds)
             ]
             episodes = self._pool.run(jobs, on_step)
-        callback.on_rollout_end()
+        if episodes is not None:  # no callback said stop
+            callback.on_rollout_end()
         return episodes
 
     def _lowest_returns(self) -> np.ndarray | None:

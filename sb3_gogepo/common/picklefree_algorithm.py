@@ -34,6 +34,8 @@ from sb3_gogepo.common.untrusted import InvalidFileError, check_finite
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PicklefreeAlgorithm")
 
+_SPACES = ("observation_space", "action_space")
+
 
 class PicklefreeAlgorithm(BaseAlgorithm):
     """Save and load, for all algorithms of this package.
@@ -147,13 +149,17 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         skip = frozenset(replaced) - {"policy_kwargs"}
         name = archive.name_of(path)
         settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
+        settings.update({key: replaced[key] for key in ("policy_class", *_SPACES) if key in replaced})
+        if "policy_kwargs" in replaced and isinstance(settings.get("policy_kwargs"), (archive.UnsavedValue, type(None))):
+            settings["policy_kwargs"] = replaced["policy_kwargs"]
         policy_class = settings.get("policy_class")
         if not (isinstance(policy_class, type) and issubclass(policy_class, tuple(cls.policy_aliases.values()))):
             raise InvalidFileError(f"policy_class must be a policy class of {cls.__name__}, got {policy_class!r} from {name}")
         cls._check_policy(settings, state_dicts, name)
         saved_kwargs = settings["policy_kwargs"]
-        if "policy_kwargs" in replaced and not _are_equal(replaced["policy_kwargs"], saved_kwargs):
-            raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {replaced['policy_kwargs']}")
+        policy_kwargs = replaced.get("policy_kwargs", saved_kwargs)
+        if policy_kwargs is not saved_kwargs and not _are_equal(policy_kwargs, saved_kwargs):
+            raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {policy_kwargs}")
         if withholds_rollout_kwargs(settings, trust):  # as if they could not be saved: learn asks for them
             del settings["rollout_kwargs"]
             replaced.setdefault("rollout_kwargs", archive.UnsavedValue("ray_init_kwargs of a file"))
@@ -194,9 +200,11 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     @classmethod
     def _check_policy(cls, settings: dict[str, Any], state_dicts: dict[str, Any], name: str) -> None:
         """Raise unless the networks in a file fit its settings."""
-        arguments = {key: settings.get(key) for key in ("observation_space", "action_space")}
+        arguments = {key: settings.get(key) for key in _SPACES}
         if not all(isinstance(space, spaces.Space) for space in arguments.values()):
             raise InvalidFileError(f"observation_space and action_space must be spaces, got {arguments} from {name}")
+        if isinstance(settings.get("policy_kwargs"), archive.UnsavedValue):
+            raise InvalidFileError(f"{name} lacks policy_kwargs, which could not be saved: pass policy_kwargs when loading")
         if not isinstance(settings.get("policy_kwargs"), dict):
             raise InvalidFileError(f"policy_kwargs must be a dict, got {settings.get('policy_kwargs')!r} from {name}")
         arguments.update(settings["policy_kwargs"])

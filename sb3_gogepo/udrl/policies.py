@@ -179,6 +179,8 @@ class UDRLPolicy(PicklefreePolicy):
         prediction stands in for it. Without ``state`` each call is the start of an episode.
         """
         self.set_training_mode(False)
+        if isinstance(observation, tuple):
+            raise ValueError("observation must be an array, got a tuple: of what env.reset() returns, pass the first part")
         observations, is_vectorized = self.obs_to_tensor(observation)
         assert isinstance(observations, th.Tensor)
         n = len(observations)
@@ -193,7 +195,7 @@ class UDRLPolicy(PicklefreePolicy):
             rewards = self.reward_scaler.unscale(self.predict_rewards(observations, stored).double()).cpu().numpy()
         next_state = CommandState(returns=returns - rewards, horizons=np.maximum(horizons - 1, 1))
         actions = self.to_env(stored.cpu().numpy())
-        return (actions if is_vectorized else actions[0]), next_state
+        return (actions if is_vectorized else actions.squeeze(axis=0)), next_state
 
     def to_env(self, stored: np.ndarray) -> np.ndarray:
         """(n, n_actions) stored actions -> (n, \\*action_shape) actions of the env."""

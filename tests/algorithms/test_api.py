@@ -222,6 +222,21 @@ def test_function_as_callback(make_model):
     assert calls == [1, 1, 1]
 
 
+def test_a_rollout_that_a_callback_stops_has_no_end(make_model):
+    class Stop(BaseCallback):
+        ends = 0
+
+        def _on_step(self):
+            return self.n_calls < 5
+
+        def _on_rollout_end(self):
+            self.ends += 1
+
+    callback = Stop()
+    make_model(ConstantObs(length=3)).learn(100, callback)
+    assert callback.ends == 1
+
+
 def test_stop_on_max_episodes(make_model):
     model = make_model(ConstantObs(length=3)).learn(1000, StopTrainingOnMaxEpisodes(max_episodes=5))
     assert model.num_timesteps == 15
@@ -427,10 +442,16 @@ def test_predict_one_and_many(make_model):
         np.testing.assert_allclose(single, action, rtol=1e-5, atol=1e-6)
 
 
+def test_predict_wants_no_tuple(make_model):
+    with pytest.raises(ValueError, match="tuple"):
+        make_model().predict((OBSERVATIONS[0], {}))
+
+
 def test_discrete_env(tiny, algorithm):
     model = algorithm("CartPole-v1", **tiny).learn(100)
     actions = act(model, np.zeros((4, 4), np.float32))
     assert actions.shape == (4,)
+    assert isinstance(act(model, np.zeros(4, np.float32)), np.ndarray)
     assert set(actions) <= {0, 1}
     assert int(act(model, np.zeros(4, np.float32))) in (0, 1)
     mean, _ = evaluate_policy(model, gym.make("CartPole-v1"), n_eval_episodes=2, warn=False)

@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_gogepo import UDRL, UDRLPG, GeneratedPolicy, GoGePo, presets
 from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.common.untrusted import InvalidFileError
-from tests.helpers import assert_same_buffer, assert_same_buffer_state, optimizers_of
+from tests.helpers import act, assert_same_buffer, assert_same_buffer_state, optimizers_of
 from tests.toy_envs import ConstantObs, Seeded, Spaces
 
 OBSERVATIONS = np.array([[0.5, 0.0], [-0.5, 3.0], [2.0, 1.0]], np.float32)
@@ -565,6 +565,41 @@ def test_networks_that_do_not_fit_the_settings(saved, algorithm):
     rewrite(saved[1], data=lambda data: {**data, "policy_kwargs": {**data["policy_kwargs"], "net_arch": [5]}})
     with pytest.raises(ValueError, match=r"the networks in '.*model\.zip' do not fit its settings"):
         algorithm.load(saved[1])
+
+
+def test_policy_kwargs_that_could_not_be_saved_are_passed_again(tiny, algorithm, tmp_path):
+    """A class that was defined inside a function, as one of a script or notebook, has no name that could be imported."""
+
+    class Activation(th.nn.ReLU):
+        pass
+
+    policy_kwargs = {**tiny.get("policy_kwargs", {}), "activation_fn": Activation}
+    model = algorithm("MlpPolicy", ConstantObs(), **{**tiny, "policy_kwargs": policy_kwargs}).learn(10)
+    with pytest.warns(UserWarning, match="policy_kwargs"):
+        model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="lacks policy_kwargs, which could not be saved: pass policy_kwargs when loading"):
+        algorithm.load(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model", policy_kwargs=policy_kwargs)
+    observations = np.ones((1, 1), np.float32)
+    assert np.array_equal(act(loaded, observations), act(model, observations))
+
+
+def test_a_policy_class_that_could_not_be_saved_is_passed_again(tiny, algorithm, tmp_path):
+    class Policy(algorithm.policy_aliases["MlpPolicy"]):
+        pass
+
+    with pytest.warns(UserWarning, match="policy_class"):
+        algorithm(Policy, ConstantObs(), **tiny).learn(10).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="policy_class must be a policy class of"):
+        algorithm.load(tmp_path / "model")
+    assert type(algorithm.load(tmp_path / "model", policy_class=Policy).policy) is Policy
+
+
+def test_spaces_can_be_replaced(saved, algorithm):
+    """SB3's remedy for files whose spaces cannot be read."""
+    model, path = saved
+    custom = dict(observation_space=model.observation_space, action_space=model.action_space)
+    assert algorithm.load(path, custom_objects=custom).observation_space == model.observation_space
 
 
 def test_other_policy_kwargs_are_refused(saved, algorithm):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from sb3_gogepo.common import checks
 
@@ -41,7 +42,13 @@ def test_bad_numbers(value, kwargs, message):
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(1, (1, "step")), ((3, "episode"), (3, "episode")), ([2, "step"], (2, "step"))]
+    ("value", "expected"),
+    [
+        (1, (1, "step")),
+        ((3, "episode"), (3, "episode")),
+        ([2, "step"], (2, "step")),
+        (TrainFreq(2, TrainFrequencyUnit.EPISODE), (2, "episode")),
+    ],
 )
 def test_train_freq(value, expected):
     assert checks.check_train_freq(value) == expected
