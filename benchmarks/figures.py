@@ -16,7 +16,7 @@ from benchmarks.data import Group
 from benchmarks.statistics import Aggregate, Estimate, common_curve
 from benchmarks.tables import steps
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, then two more
+# Okabe and Ito's colors, which color-blind readers can tell apart, then two more
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#888888", "#B10DC9"]
 # Interrupted lines lie above unbroken ones, so that of two equal curves both can be seen
 LINES: list[dict[str, Any]] = [

@@ -143,7 +143,7 @@ def distances_around_walls(goal: np.ndarray, layout: str) -> np.ndarray:
         length, here = heapq.heappop(queue)
         if length > distances[here]:
             continue
-        for there, step in neighbours(layout)[here]:
+        for there, step in neighbors(layout)[here]:
             if length + step < distances[there]:
                 distances[there] = length + step
                 heapq.heappush(queue, (length + step, there))
@@ -151,8 +151,8 @@ def distances_around_walls(goal: np.ndarray, layout: str) -> np.ndarray:
 
 
 @functools.cache
-def neighbours(layout: str) -> list[list[tuple[int, float]]]:
-    """For each point of the map, its neighbours that no wall hides, with their distances. The walls are upright."""
+def neighbors(layout: str) -> list[list[tuple[int, float]]]:
+    """For each point of the map, its neighbors that no wall hides, with their distances. The walls are upright."""
     positions, result = map_positions(), []
     for here, one in enumerate(positions):
         row, column = divmod(here, MAP_SIDE)

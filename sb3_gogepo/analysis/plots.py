@@ -54,7 +54,7 @@ def plot_command_sweep(
 
 
 def plot_policy_map(ax: Axes, policy_map: PolicyMap, title: str = "") -> None:
-    """The buffer's policies coloured by return, and the generator's path through them at each stage, pale to dark red.
+    """The buffer's policies colored by return, and the generator's path through them at each stage, pale to dark red.
 
     Each path leads from the lowest command (small dot) to the highest one (star).
     """
@@ -88,7 +88,7 @@ def plot_policy_map(ax: Axes, policy_map: PolicyMap, title: str = "") -> None:
 def plot_probing_states(
     ax: Axes, probing_states: ProbingStates, max_states: int = 20, names: list[str] | None = None, title: str = ""
 ) -> None:
-    """The most influential probing states, a row each; colours are normalized observations, 0 being the mean seen.
+    """The most influential probing states, a row each; colors are normalized observations, 0 being the mean seen.
 
     :param names: of the observation's dimensions.
     """

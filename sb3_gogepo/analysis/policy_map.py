@@ -25,7 +25,7 @@ class Path(NamedTuple):
 
 
 class PolicyMap(NamedTuple):
-    """Where policies lie in the plane of the buffer's two main directions of behaviour.
+    """Where policies lie in the plane of the buffer's two main directions of behavior.
 
     :param points: (n_policies, 2), of policies of the buffer.
     :param returns: (n_policies,) what they achieved, in return units.

@@ -34,7 +34,7 @@ class TileNetwork(nn.Module):
     def forward(self, embeddings: th.Tensor, commands: th.Tensor, average_tiles: int = 1) -> th.Tensor:
         """(n_tiles, embedding_dim), (n_commands,) -> (n_commands, n_tiles / average_tiles, n_values)
 
-        :param average_tiles: average the values over this many neighbouring tiles (1: keep all). The average is taken
+        :param average_tiles: average the values over this many neighboring tiles (1: keep all). The average is taken
             before the last linear layer, which commutes with it.
         """
         first = cast(nn.Linear, self.hidden[0])

@@ -1,4 +1,4 @@
-"""CommandActors: the behaviour function in the envs of a rollout, with true rewards in the command."""
+"""CommandActors: the behavior function in the envs of a rollout, with true rewards in the command."""
 
 from __future__ import annotations
 

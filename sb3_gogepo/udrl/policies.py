@@ -1,4 +1,4 @@
-"""UDRLPolicy: the behaviour function, what it needs to act, and the command state that ``predict`` hands on."""
+"""UDRLPolicy: the behavior function, what it needs to act, and the command state that ``predict`` hands on."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class CommandState(NamedTuple):
 
 
 class UDRLPolicy(PicklefreePolicy):
-    """A behaviour function with command, scaling and observation statistics.
+    """A behavior function with command, scaling and observation statistics.
 
-    :param net_arch: hidden layers of the behaviour function; the command gates the first.
+    :param net_arch: hidden layers of the behavior function; the command gates the first.
     :param activation_fn: activation between them.
     :param log_std_range: bounds of the log standard deviation of a Box's actions, whose range is [-1, 1]. The lower bound
         keeps the likelihood of clipped actions finite.

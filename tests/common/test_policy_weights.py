@@ -99,7 +99,7 @@ def test_batched_actor_equals_one_sequential_a_policy(sizes, activation_fn):
     np.testing.assert_allclose(outputs, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_batched_actor_does_not_depend_on_its_neighbours():
+def test_batched_actor_does_not_depend_on_its_neighbors():
     layout = WeightLayout((3, 64, 64, 2))
     policy_weights, observations = th.randn(5, layout.n_weights), th.randn(5, 3)
     together = BatchedActor(layout, policy_weights, nn.Tanh())(observations.numpy())
