@@ -68,6 +68,10 @@ class BucketBuffer:
         self.rng = np.random.default_rng(seed)
         self._probabilities: tuple[np.ndarray, np.ndarray] | None = None  # None: the contents have changed
 
+    def seed(self, seed: int) -> None:
+        """Start the buffer's random generator anew."""
+        self.rng = np.random.default_rng(seed)
+
     def __len__(self) -> int:
         return int((self.numbers != EMPTY).sum())
 

@@ -35,6 +35,7 @@ from sb3_gogepo.common.checks import (
 from sb3_gogepo.common.command_sweep import CommandSweep, sweep_commands
 from sb3_gogepo.common.denormals import flush_denormals
 from sb3_gogepo.common.episodic_algorithm import EpisodicAlgorithm, find_too_large
+from sb3_gogepo.common.picklefree_algorithm import draw_seed
 from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.common.run_state import iteration_start
@@ -133,8 +134,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         self.alive_bonus_offset = self._check_alive_bonus_offset(alive_bonus_offset)
         self.normalize_observations = normalize_observations
         self._init_rollouts(on_non_finite, rollout_backend, rollout_workers, rollout_kwargs, env_fn)
-        #: Entropy from which every candidate's random numbers and reset seed derive
-        self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
+        self.run_seed = draw_seed() if seed is None else int(seed)
         self.best_return: float | None = None
         self.worst_return: float | None = None
         self._follows_best = True  # does predict use the best command, or one the user set?
@@ -193,7 +193,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         self.train_freq = check_train_freq(self.train_freq)  # load may have replaced it, and the next
         self.alive_bonus_offset = self._check_alive_bonus_offset(self.alive_bonus_offset)
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
+        self._seed_globals()
         self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(
             self.device
         )

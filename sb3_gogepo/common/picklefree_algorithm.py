@@ -46,11 +46,30 @@ class PicklefreeAlgorithm(BaseAlgorithm):
 
     policy: Any
     replay_buffer: Any
+    #: Entropy from which the random numbers of all episodes derive, and which the replay buffer's generator starts with
+    run_seed: int
     #: The last episode boundary, while episodes run: files that are saved meanwhile hold the run as it was then.
     _iteration_start: IterationStart | None = None
 
     def _make_replay_buffer(self) -> Any:
         raise NotImplementedError
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """As SB3's. All that is random from now on derives from ``seed``.
+
+        :param seed: None: nothing changes.
+        :raises ValueError: if it is no integer >= 0.
+        """
+        if seed is None:
+            return
+        check_number("seed", seed, minimum=0, integer=True)
+        super().set_random_seed(seed)
+        self.run_seed = int(seed)
+        self.replay_buffer.seed(self.run_seed)
+
+    def _seed_globals(self) -> None:
+        """SB3's ``set_random_seed``, while the model is made: ``run_seed`` and the buffer have their seeds already."""
+        super().set_random_seed(self.seed)
 
     def _start_learning(
         self,
@@ -133,7 +152,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     ) -> SelfAlgorithm:
         """Load a model saved by :meth:`save`; without ``env`` it predicts, with one it can go on learning.
 
-        :param custom_objects: attributes to overwrite, the same as ``kwargs``.
+        :param custom_objects: attributes to overwrite, the same as ``kwargs``. A ``seed`` acts as ``set_random_seed``.
         :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
             code from the file is run.
         :param kwargs: attributes to overwrite, e.g. a ``learning_rate`` schedule that could not be saved.
@@ -179,6 +198,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
         model._take_over(state_dicts, True, device, name)
+        model.set_random_seed(replaced.get("seed"))
         return model
 
     def _take_over(self, state_dicts: dict[str, Any], exact_match: bool, device: th.device | str, name: str) -> None:
@@ -230,11 +250,13 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         self.policy.forget_acting_weights()
 
     def save_replay_buffer(self, path: archive.PathOrFile) -> None:
-        """Write the buffer, with its random generator, without pickles (``.pt`` is added where there is no suffix)."""
-        archive.write_tensors(path, self.replay_buffer.state_dict(), suffix=".pt")
+        """Write buffer and random state of the run, without pickles (``.pt`` is added where there is no suffix)."""
+        archive.write_tensors(path, {**self.replay_buffer.state_dict(), "run_seed": self.run_seed}, suffix=".pt")
 
     def load_replay_buffer(self, path: archive.PathOrFile, truncate_last_traj: bool = True) -> None:
         """Read what :meth:`save_replay_buffer` wrote. Training then goes on exactly as if it had not been interrupted.
+
+        For that, the run's seed comes back, too; to go on otherwise, call ``set_random_seed`` afterwards.
 
         :param truncate_last_traj: accepted because RL Zoo passes it; there are no unfinished trajectories here.
         :raises InvalidFileError: if the file is damaged, or its policies have another size; the present buffer is kept then.
@@ -242,10 +264,12 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         state, name = archive.read_tensors(path, suffix=".pt"), archive.name_of(path)
         buffer = self._make_replay_buffer()
         try:
+            run_seed = state.pop("run_seed", self.run_seed)  # older files lack it
+            check_number("run_seed", run_seed, minimum=0, integer=True)
             buffer.load_state_dict(state)
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"{name} does not hold a replay buffer of this {type(self).__name__}: {error}") from error
-        self.replay_buffer = buffer
+        self.replay_buffer, self.run_seed = buffer, run_seed
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep_last: int = 2) -> Path:
         """Write all that the run depends on into a new folder inside ``folder``: complete or not at all.
@@ -277,7 +301,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
 
         :param folder: where :meth:`save_checkpoint` wrote, or one of the checkpoints in it.
         :param env: the env to go on in; a VecNormalize among its wrappers gets the saved statistics.
-        :param kwargs: as for :meth:`load`.
+        :param kwargs: as for :meth:`load`; with a ``seed``, the run goes on in another way.
         :raises FileNotFoundError: if there is no checkpoint.
         :raises InvalidFileError: if a file in it is damaged, or of another algorithm.
         """
@@ -287,6 +311,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         model = cls.load(checkpoint / MODEL_FILE, env=env, **kwargs)
         model.load_replay_buffer(checkpoint / BUFFER_FILE)
         model.load_run_state(checkpoint / RUN_STATE_FILE)
+        model.set_random_seed(kwargs.get("seed"))
         return model
 
     def load_run_state(self, path: str | os.PathLike[str]) -> None:
@@ -303,6 +328,11 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             restore_run_state(state, self.get_vec_normalize_env())
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"'{path}' does not fit this {type(self).__name__}: {error}") from error
+
+
+def draw_seed() -> int:
+    """A ``run_seed`` that nobody chose."""
+    return int(np.random.default_rng().integers(2**63))
 
 
 def _are_equal(own: Any, saved: dict[str, Any]) -> bool:

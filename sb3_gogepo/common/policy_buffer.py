@@ -66,6 +66,10 @@ class PolicyBuffer:
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
         self._cumulative_mass = np.cumsum(np.arange(1, self.buffer_size + 1, dtype=np.float64) ** -recency)
 
+    def seed(self, seed: int) -> None:
+        """Start the buffer's random generator anew."""
+        self.rng = np.random.default_rng(seed)
+
     def __len__(self) -> int:
         return min(self.n_added, self.buffer_size)
 

@@ -18,6 +18,12 @@ class BufferPair:
     def __init__(self, skill: LatentBuffer, goal: LatentBuffer) -> None:
         self.skill, self.goal = skill, goal
 
+    def seed(self, seed: int) -> None:
+        """Start both buffers' random generators anew."""
+        skill_seed, goal_seed = np.random.SeedSequence(seed).generate_state(2)
+        self.skill.seed(int(skill_seed))
+        self.goal.seed(int(goal_seed))
+
     def __len__(self) -> int:
         return len(self.skill) + len(self.goal)
 

@@ -25,7 +25,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_gogepo.common.checks import check_action_space
-from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
+from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm, draw_seed
 from sb3_gogepo.gpim.buffer_pair import BufferPair
 from sb3_gogepo.gpim.checks import SETTINGS, check_goal_space, check_settings
 from sb3_gogepo.gpim.latent_buffer import LatentBuffer, LatentSamples
@@ -132,8 +132,7 @@ class GPIM(PicklefreeAlgorithm):
         self.segment_length = segment_length
         self.infer_latents = bool(infer_latents)
         self.skill_steps = skill_steps
-        #: Entropy from which all random numbers of each iteration derive
-        self.run_seed = int(np.random.default_rng().integers(2**63)) if seed is None else int(seed)
+        self.run_seed = draw_seed() if seed is None else int(seed)
         self._iteration_num = 0
         self.skill_timesteps = 0
         self.goal_timesteps = 0
@@ -148,7 +147,7 @@ class GPIM(PicklefreeAlgorithm):
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
+        self._seed_globals()
         self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(
             self.device
         )  # type: ignore[assignment]
@@ -156,7 +155,6 @@ class GPIM(PicklefreeAlgorithm):
 
     def _make_replay_buffer(self) -> BufferPair:
         """Two empty buffers that ask the discriminator for their rewards."""
-        skill_seed, goal_seed = np.random.SeedSequence(self.run_seed).generate_state(2)
         discriminator = self.policy.discriminator
 
         def by_latent(samples: LatentSamples) -> th.Tensor:
@@ -171,15 +169,16 @@ class GPIM(PicklefreeAlgorithm):
                 policy.observation_space,  # type: ignore[arg-type]
                 self.action_space,  # type: ignore[arg-type]
                 reward_function=reward_function,
-                seed=int(seed),
                 device=self.device,
             )
-            for policy, seed, reward_function in (
-                (self.policy.skill_policy, skill_seed, by_latent),
-                (self.policy.goal_policy, goal_seed, by_source if self.infer_latents else by_latent),
+            for policy, reward_function in (
+                (self.policy.skill_policy, by_latent),
+                (self.policy.goal_policy, by_source if self.infer_latents else by_latent),
             )
         )
-        return BufferPair(skill, goal)
+        buffers = BufferPair(skill, goal)
+        buffers.seed(self.run_seed)
+        return buffers
 
     def _make_learners(self) -> tuple[SACLearner, SACLearner]:
         """SAC for the skill policy and for the goal-conditioned policy, on the present buffers."""

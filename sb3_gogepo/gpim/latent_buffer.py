@@ -34,7 +34,6 @@ class LatentBuffer(DictReplayBuffer):
     """The last ``buffer_size`` steps. A reward is that of the present discriminator, not of the one at the time.
 
     :param reward_function: called with what was sampled.
-    :param seed: of the buffer's own random generator.
     """
 
     def __init__(
@@ -43,13 +42,16 @@ class LatentBuffer(DictReplayBuffer):
         observation_space: spaces.Dict,
         action_space: spaces.Box,
         reward_function: RewardFunction,
-        seed: int | None = None,
         device: th.device | str = "auto",
     ) -> None:
         super().__init__(buffer_size, observation_space, action_space, device=device)
         self.reward_function = reward_function
         self.latents = np.zeros(self.buffer_size, dtype=np.int64)
         self.sources = np.zeros_like(self.observations["observation"][:, 0])
+        self.rng = np.random.default_rng()
+
+    def seed(self, seed: int) -> None:
+        """Start the buffer's random generator anew."""
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:

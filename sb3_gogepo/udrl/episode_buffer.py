@@ -52,6 +52,10 @@ class EpisodeBuffer:
         self._episodes: list[StoredEpisode] = []
         self._steps: EpisodeBufferSamples | None = None  # of all episodes, one after the other; None: to be made anew
 
+    def seed(self, seed: int) -> None:
+        """Start the buffer's random generator anew."""
+        self.rng = np.random.default_rng(seed)
+
     def __len__(self) -> int:
         return len(self._episodes)
 

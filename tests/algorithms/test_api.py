@@ -127,6 +127,21 @@ def test_unseeded_runs_differ(make_model):
     assert not th.equal(*(parameters_of(make_model(seed=None).learn(10)) for _ in range(2)))
 
 
+def test_a_seed_set_later_is_as_good(make_model):
+    def train(seed):
+        model = make_model(seed=1)  # the same initial weights
+        model.set_random_seed(seed)
+        return model.learn(60)
+
+    one = train(7)
+    th.manual_seed(5)
+    assert_same_result(one, train(7))
+    assert_same_result(train(None), make_model(seed=1).learn(60))
+    with pytest.raises(ValueError, match="seed must be an integer >= 0, got -1"):
+        one.set_random_seed(-1)
+    assert not th.equal(parameters_of(one), parameters_of(train(8)))
+
+
 def test_the_result_does_not_depend_on_the_number_of_envs(make_model):
     def train(n_envs, vec_env_cls=DummyVecEnv):
         env = make_vec_env(Seeded, n_envs, vec_env_cls=vec_env_cls)

@@ -69,6 +69,16 @@ def test_a_run_goes_on_exactly(n_envs, n_candidates, normalize, make_model, algo
     assert fingerprint(second) == expected
 
 
+def test_a_seed_makes_it_go_on_otherwise(make_model, algorithm, tmp_path):
+    make_model().learn(60).save_checkpoint(tmp_path)
+
+    def go_on(**kwargs):
+        return algorithm.load_checkpoint(tmp_path, Seeded(), **kwargs).learn(60, reset_num_timesteps=False)
+
+    assert_same_run(go_on(seed=7), go_on(seed=7))
+    assert fingerprint(go_on(seed=7)) != fingerprint(go_on())
+
+
 def test_a_finished_run_comes_back_as_it_was(make_model, algorithm, tmp_path):
     whole = make_model(make_env(2, normalize=True)).learn(60, callback=ResumableCheckpointCallback(20, tmp_path))
     assert_same_run(algorithm.load_checkpoint(tmp_path, make_env(2, normalize=True)), whole)

@@ -296,6 +296,22 @@ def test_a_loaded_model_goes_on_exactly(overrides, make_model, tmp_path, algorit
     assert np.array_equal(predict(loaded), predict(model))
 
 
+def test_a_seed_given_when_loading_is_that_of_what_follows(saved, tmp_path, algorithm):
+    model, path = saved
+    model.save_replay_buffer(tmp_path / "buffer")
+
+    def go_on(seed, with_buffer=False):
+        loaded = algorithm.load(path, env=Seeded(), seed=seed)
+        if with_buffer:
+            loaded.load_replay_buffer(tmp_path / "buffer")
+        return loaded.learn(60, reset_num_timesteps=False)
+
+    assert_same_state(go_on(7), go_on(7))
+    assert not np.array_equal(predict(go_on(7)), predict(go_on(8)))
+    # With its replay buffer the run goes on exactly
+    assert_same_state(go_on(7, with_buffer=True), model.learn(60, reset_num_timesteps=False))
+
+
 def test_saving_changes_nothing(make_model, tmp_path):
     one, two = make_model().learn(30), make_model().learn(30)
     one.save(tmp_path / "model")
@@ -332,7 +348,9 @@ def test_a_failing_save_leaves_the_old_file(step, saved, monkeypatch):
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
-@pytest.mark.parametrize("damage", ["text", "no dict", "half", "other size", "too few returns", "not finite", "no generator"])
+@pytest.mark.parametrize(
+    "damage", ["text", "no dict", "half", "other size", "too few returns", "not finite", "no generator", "no seed"]
+)
 def test_a_failed_buffer_load_keeps_the_buffer(damage, saved, tmp_path):
     model, _ = saved
     before = model.replay_buffer.state_dict()
@@ -348,6 +366,7 @@ def test_a_failed_buffer_load_keeps_the_buffer(damage, saved, tmp_path):
             "too few returns": {**before, "returns": before["returns"][:-1]},
             "not finite": {**before, "returns": before["returns"] * np.nan},
             "no generator": {**before, "rng": "{}"},
+            "no seed": {**before, "run_seed": -1},
         }[damage]
         th.save(content, path)
     with pytest.raises(ValueError, match=r"buffer\.pt'|must have \d+ (weights|numbers)"):

@@ -227,6 +227,15 @@ def test_the_same_seed_gives_the_same_result(make_model):
     assert not th.equal(parameters_of(one), parameters_of(make_model(seed=1).learn(100)))
 
 
+def test_a_seed_set_later_is_as_good(make_model):
+    one, two, other = make_model(seed=1), make_model(seed=1), make_model(seed=1)
+    for model, seed in ((one, 7), (two, 7), (other, 8)):
+        model.set_random_seed(seed)
+        model.learn(100)
+    assert_same_result(one, two)
+    assert not th.equal(parameters_of(one), parameters_of(other))
+
+
 def test_learning_leaves_the_global_torch_generator_alone(make_model):
     model = make_model()
     before = th.random.get_rng_state()

@@ -11,14 +11,15 @@ SPACE = spaces.Dict(observation=spaces.Box(-10, 10, (2,), np.float32), latent=sp
 
 
 def make_buffer(buffer_size=10, reward_function=None, seed=0):
-    return LatentBuffer(
+    buffer = LatentBuffer(
         buffer_size,
         SPACE,
         spaces.Box(-1, 1, (1,), np.float32),
         reward_function=reward_function or (lambda samples: samples.next_observations[:, 0] * 10 + samples.latents),
-        seed=seed,
         device="cpu",
     )
+    buffer.seed(seed)
+    return buffer
 
 
 def add(buffer, length, start=0.0, latent=0, terminated=False):
