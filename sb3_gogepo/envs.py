@@ -1,4 +1,4 @@
-"""What the package knows of Gymnasium's MuJoCo envs: the papers' ids, and the bonus for staying alive.
+"""Making envs, and what the package knows of MuJoCo's: the papers' ids, and the bonus for staying alive.
 
 The ids (Hopper-v3, ...) run on the maintained v4 classes.
 
@@ -9,7 +9,14 @@ again; an algorithm that is given one of them points it back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeGuard, cast
+
+import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
+from gymnasium.error import Error as GymnasiumError
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 _VERSIONS = {
@@ -51,6 +58,25 @@ def _needs_mujoco_py(spec: EnvSpec) -> bool:
     entry_point = spec.entry_point
     module = entry_point if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
     return module.startswith(("gymnasium.", "gymnasium_robotics.envs.mujoco."))
+
+
+def is_env_fn(env: object) -> TypeGuard[Callable[[], gym.Env]]:
+    """Is it a function that makes an env?"""
+    return callable(env) and not isinstance(env, (gym.Env, VecEnv))
+
+
+def make_env(env: GymEnv | Callable[[], gym.Env] | str, verbose: int = 0) -> GymEnv:
+    """The env itself, or the one that an id or a function stands for.
+
+    :raises ValueError: for an unknown id.
+    """
+    register_legacy_ids()  # gymnasium_robotics may have been imported since
+    if isinstance(env, str) and verbose >= 1 and env in LEGACY_IDS:
+        print(f"{env} needs mujoco-py, which is gone: using the dynamics and rewards of {LEGACY_IDS[env]}.")
+    try:
+        return env() if is_env_fn(env) else maybe_make_env(cast(GymEnv, env), 0)
+    except GymnasiumError as error:
+        raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
 
 
 def alive_bonus(env: VecEnv) -> float:

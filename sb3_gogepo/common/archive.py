@@ -224,6 +224,23 @@ def read_zip(
     :raises InvalidFileError: if the file is damaged, saved by another algorithm, or needs ``trust``.
     """
     name = name_of(path)
+    entries, encoded = _open_zip(path, algorithm)
+    settings = decode_settings({key: value for key, value in encoded.items() if key not in skip}, trust, name)
+    return settings, _decode_state_dicts(entries, name, device)
+
+
+def read_state_dicts(path: PathOrFile, algorithm: str, device: th.device | str = "auto") -> dict[str, Any]:
+    """The state dicts alone, whatever the settings name.
+
+    :raises InvalidFileError: if the file is damaged, or saved by another algorithm.
+    """
+    entries, _ = _open_zip(path, algorithm)
+    return _decode_state_dicts(entries, name_of(path), device)
+
+
+def _open_zip(path: PathOrFile, algorithm: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Entries, and settings that are not decoded yet."""
+    name = name_of(path)
     entries = read_zip_entries(read_bytes(path, suffix=".zip"), name)
     if "data" not in entries:
         raise InvalidFileError(f"{name} holds no 'data' entry: it was not saved by Stable-Baselines3 or sb3_gogepo")
@@ -233,14 +250,17 @@ def read_zip(
     saved_by = str(encoded.pop("algorithm", "another algorithm"))
     if saved_by != algorithm:
         raise InvalidFileError(f"{name} was saved by {saved_by[:80]}, not by {algorithm}")
-    settings = decode_settings({key: value for key, value in encoded.items() if key not in skip}, trust, name)
+    return entries, encoded
+
+
+def _decode_state_dicts(entries: dict[str, bytes], name: str, device: th.device | str) -> dict[str, Any]:
     state_dicts = {}
     for entry in [entry for entry in entries if entry.endswith(".pth")]:
         state_dicts[entry.removesuffix(".pth")] = load_tensors(
             entries[entry], f"entry '{entry}' of {name}", get_device(device)
         )
     state_dicts.pop("pytorch_variables", None)
-    return settings, state_dicts
+    return state_dicts
 
 
 def parse_json(content: bytes | str, name: str) -> Any:

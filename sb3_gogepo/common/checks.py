@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,24 @@ def check_number(name: str, value: Any, minimum: float | None = None, exclusive:
         good = value > minimum if exclusive else value >= minimum
     if not good:
         raise ValueError(f"{name} must be {kind}{bound}, got {value!r}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise unless ``value`` is True or False: "no" and "false" would count as True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_sb3_arguments(stats_window_size: Any, tensorboard_log: Any, policy_kwargs: Any, verbose: Any, seed: Any) -> None:
+    """Check what ``BaseAlgorithm`` takes as it is."""
+    check_number("stats_window_size", stats_window_size, minimum=1, integer=True)
+    if not (tensorboard_log is None or isinstance(tensorboard_log, (str, os.PathLike))):
+        raise ValueError(f"tensorboard_log must be a path or None, got {tensorboard_log!r}")
+    if not (policy_kwargs is None or isinstance(policy_kwargs, dict)):
+        raise ValueError(f"policy_kwargs must be a dict or None, got {policy_kwargs!r}")
+    check_number("verbose", verbose, minimum=0, integer=True)
+    if seed is not None:
+        check_number("seed", seed, minimum=0, integer=True)
 
 
 def check_fraction(name: str, value: Any) -> None:

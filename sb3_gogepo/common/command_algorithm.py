@@ -17,8 +17,6 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from gymnasium.envs.registration import registry
-from gymnasium.error import Error as GymnasiumError
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
@@ -26,9 +24,11 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.common.checks import (
     check_action_space,
+    check_bool,
     check_choice,
     check_number,
     check_observation_space,
+    check_sb3_arguments,
     check_schedule,
     check_train_freq,
 )
@@ -40,7 +40,7 @@ from sb3_gogepo.common.policies import check_command
 from sb3_gogepo.common.rollout import Episode
 from sb3_gogepo.common.run_state import iteration_start
 from sb3_gogepo.common.worker_pool import check_rollout
-from sb3_gogepo.envs import LEGACY_IDS, alive_bonus, register_legacy_ids
+from sb3_gogepo.envs import alive_bonus, is_env_fn, make_env
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
@@ -104,13 +104,13 @@ class CommandAlgorithm(EpisodicAlgorithm):
         check_number("batch_size", batch_size, minimum=1, integer=True)
         if n_candidates is not None:
             check_number("n_candidates", n_candidates, minimum=1, integer=True)
-        if seed is not None:
-            check_number("seed", seed, minimum=0, integer=True)
+        check_bool("normalize_observations", normalize_observations)
+        check_sb3_arguments(stats_window_size, tensorboard_log, policy_kwargs, verbose, seed)
         check_choice("on_non_finite", on_non_finite, ("discard", "raise"))
         check_rollout(rollout_backend, rollout_workers, rollout_kwargs)
-        env_fn = env if callable(env) and not isinstance(env, (gym.Env, VecEnv)) else None
+        env_fn = env if is_env_fn(env) else None
         if env is not None:
-            env = self._wrap_env(self._make_env(env, verbose), verbose)
+            env = self._wrap_env(make_env(env, verbose), verbose)
             check_observation_space(env.observation_space, name)
             check_action_space(env.action_space, name)
         super().__init__(
@@ -159,18 +159,6 @@ class CommandAlgorithm(EpisodicAlgorithm):
         if isinstance(policy, str) and ":" not in policy and policy not in registry:
             raise ValueError(f"policy must be one of {aliases}, a policy class or, alone, a registered env id, got {policy!r}")
         return "MlpPolicy", policy
-
-    @staticmethod
-    def _make_env(env: GymEnv | str | Callable[[], gym.Env], verbose: int) -> GymEnv:
-        register_legacy_ids()  # gymnasium_robotics may have been imported since
-        if isinstance(env, str) and verbose >= 1 and env in LEGACY_IDS:
-            print(f"{env} needs mujoco-py, which is gone: using the dynamics and rewards of {LEGACY_IDS[env]}.")
-        if callable(env) and not isinstance(env, (gym.Env, VecEnv)):
-            return env()
-        try:
-            return maybe_make_env(env, 0)
-        except GymnasiumError as error:
-            raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
 
     def _check_alive_bonus_offset(self, value: float | None) -> float:
         """The value, or what it is for this env where the user leaves it open."""

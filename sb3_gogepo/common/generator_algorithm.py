@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gogepo.common.checks import check_choice, check_number, check_range
+from sb3_gogepo.common.checks import check_bool, check_choice, check_number, check_range
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.faults import Discard
 from sb3_gogepo.common.policies import GeneratedPolicy, GeneratorPolicy
@@ -103,6 +103,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         check_number("command_increment_std", command_increment_std)
         if return_range is not None:
             check_range("return_range", return_range)
+        check_bool("fold_normalization", fold_normalization)
         super().__init__(
             policy=policy,
             env=env,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
@@ -142,7 +144,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     def load(
         cls: type[SelfAlgorithm],
         path: archive.PathOrFile,
-        env: GymEnv | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -152,19 +154,21 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     ) -> SelfAlgorithm:
         """Load a model saved by :meth:`save`; without ``env`` it predicts, with one it can go on learning.
 
+        :param env: as the constructor's.
         :param custom_objects: attributes to overwrite, the same as ``kwargs``. A ``seed`` acts as ``set_random_seed``.
         :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
             code from the file is run.
         :param kwargs: attributes to overwrite, e.g. a ``learning_rate`` schedule that could not be saved.
         :raises InvalidFileError: if the file is damaged, of another algorithm, or needs ``trust``; a ValueError.
-        :raises ValueError: if ``env`` has other spaces.
+        :raises ValueError: if ``env`` has other spaces, or a value that replaces a saved one is outside its range.
         """
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
             print("== SAVED MODEL SYSTEM INFO ==")
             print(archive.read_system_info(path))
-        replaced = {**(custom_objects or {}), **kwargs}
+        given = {**(custom_objects or {}), **kwargs}
+        replaced = dict(given)
         skip = frozenset(replaced) - {"policy_kwargs"}
         name = archive.name_of(path)
         settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
@@ -182,16 +186,16 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         if withholds_rollout_kwargs(settings, trust):  # as if they could not be saved: learn asks for them
             del settings["rollout_kwargs"]
             replaced.setdefault("rollout_kwargs", archive.UnsavedValue("ray_init_kwargs of a file"))
-        if env is not None:
-            env = cls._wrap_env(maybe_make_env(env, 0))
-            check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
-            settings["n_envs"] = env.num_envs
+        make: Callable[..., Any] = partial(cls, policy=policy_class, device=device, _init_setup_model=False)  # type: ignore
         try:
-            arguments = constructor_arguments(cls, settings)
-            model = cls(policy=policy_class, env=env, device=device, _init_setup_model=False, **arguments)  # type: ignore[call-arg,arg-type]
+            model = make(env=None, **constructor_arguments(cls, {**settings, "verbose": 0}))
         except (ValueError, TypeError) as error:
             raise InvalidFileError(f"{name} holds a wrong setting: {error}") from error
         check_settings(model, settings, name)
+        model = make(env=env, **constructor_arguments(cls, {**settings, **given}))
+        if model.env is not None:
+            check_for_correct_spaces(model.env, settings["observation_space"], settings["action_space"])
+            settings["n_envs"] = model.n_envs
         model.__dict__.update({**settings, **replaced})
         try:
             model._setup_model()
@@ -238,7 +242,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         """
         if isinstance(load_path_or_dict, (str, os.PathLike)):
             name = archive.name_of(load_path_or_dict)
-            _, state_dicts = archive.read_zip(load_path_or_dict, type(self).__name__, device=device)
+            state_dicts = archive.read_state_dicts(load_path_or_dict, type(self).__name__, device=device)
             before = copy.deepcopy(self.get_parameters())
             try:
                 self._take_over(state_dicts, exact_match, device, name)
@@ -294,7 +298,9 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         return write_checkpoint(folder, start.counters["num_timesteps"], keep_last, write)
 
     @classmethod
-    def load_checkpoint(cls: type[SelfAlgorithm], folder: str | os.PathLike[str], env: GymEnv, **kwargs: Any) -> SelfAlgorithm:
+    def load_checkpoint(
+        cls: type[SelfAlgorithm], folder: str | os.PathLike[str], env: GymEnv | str | Callable[[], gym.Env], **kwargs: Any
+    ) -> SelfAlgorithm:
         """Load the newest checkpoint in ``folder``; ``learn(..., reset_num_timesteps=False)`` then goes on exactly.
 
         The global random generators of torch, NumPy and Python are set to what they were.

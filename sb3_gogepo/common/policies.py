@@ -48,17 +48,21 @@ class PicklefreePolicy(BasePolicy):
 
     @classmethod
     def load(
-        cls: type[SelfPolicy], path: archive.PathOrFile, device: th.device | str = "auto", trust: bool = False
+        cls: type[SelfPolicy], path: archive.PathOrFile, device: th.device | str = "auto", trust: bool = False, **kwargs: Any
     ) -> SelfPolicy:
         """Read a policy; no code from the file is run unless ``trust`` is True.
 
+        :param kwargs: constructor arguments in place of those in the file, e.g. an ``activation_fn`` that a script defines.
         :raises InvalidFileError: if the file is damaged, of another policy class, or needs ``trust``.
         """
         name = archive.name_of(path)
         content = archive.read_tensors(path, device=get_device(device))
         if not (isinstance(content, dict) and {"state_dict", "data"} <= content.keys() and isinstance(content["data"], str)):
             raise InvalidFileError(f"{name} was not saved by {cls.__name__}.save")
-        arguments = archive.decode_settings(archive.parse_json(content["data"], name), trust, name)
+        encoded = archive.parse_json(content["data"], name)
+        if isinstance(encoded, dict):  # what is replaced is not even read
+            encoded = {key: value for key, value in encoded.items() if key not in kwargs}
+        arguments = {**archive.decode_settings(encoded, trust, name), **kwargs}
         try:
             check_policy_fits(cls, arguments, content["state_dict"], name)
             policy = cls(**arguments)

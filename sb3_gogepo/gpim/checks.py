@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sb3_gogepo.common.checks import check_choice, check_fraction, check_number, check_schedule
+from sb3_gogepo.common.checks import check_bool, check_choice, check_fraction, check_number, check_schedule
 from sb3_gogepo.gpim.relabelling import GOAL_TYPES
 
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
 #: integers and their minimum
 _INTEGERS = {"buffer_size": 1, "batch_size": 1, "train_freq": 1, "learning_starts": 0}
-_OPTIONAL_INTEGERS = {"segment_length": 1, "skill_steps": 1, "seed": 0}
+_OPTIONAL_INTEGERS = {"segment_length": 1, "skill_steps": 1}
 #: what :func:`check_settings` looks at
 SETTINGS = (
     *_INTEGERS,
     *_OPTIONAL_INTEGERS,
-    *("learning_rate", "discriminator_learning_rate", "tau", "gamma", "ent_coef", "goal_type"),
+    *("learning_rate", "discriminator_learning_rate", "tau", "gamma", "ent_coef", "goal_type", "infer_latents"),
 )
 
 
@@ -35,6 +35,7 @@ def check_settings(settings: dict[str, Any]) -> None:
     check_number("ent_coef", settings["ent_coef"], minimum=0)
     if settings["discriminator_learning_rate"] is not None:
         check_number("discriminator_learning_rate", settings["discriminator_learning_rate"], minimum=0)
+    check_bool("infer_latents", settings["infer_latents"])
     check_choice("goal_type", settings["goal_type"], GOAL_TYPES)
 
 

@@ -13,19 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from gymnasium.error import Error as GymnasiumError
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 
-from sb3_gogepo.common.checks import check_action_space
+from sb3_gogepo.common.checks import check_action_space, check_sb3_arguments
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm, draw_seed
+from sb3_gogepo.envs import make_env
 from sb3_gogepo.gpim.buffer_pair import BufferPair
 from sb3_gogepo.gpim.checks import SETTINGS, check_goal_space, check_settings
 from sb3_gogepo.gpim.latent_buffer import LatentBuffer, LatentSamples
@@ -71,7 +71,7 @@ class GPIM(PicklefreeAlgorithm):
     def __init__(
         self,
         policy: str | type[GPIMPolicy] = "MultiInputPolicy",
-        env: GymEnv | str | None = None,
+        env: GymEnv | str | Callable[[], gym.Env] | None = None,
         learning_rate: float | Schedule = 3e-4,
         buffer_size: int = 100_000,
         learning_starts: int = 1000,
@@ -97,11 +97,9 @@ class GPIM(PicklefreeAlgorithm):
             raise ValueError(f"policy must be one of {', '.join(self.policy_aliases)} or a policy class, got {policy!r}")
         given = locals()
         check_settings({name: given[name] for name in SETTINGS})
+        check_sb3_arguments(stats_window_size, tensorboard_log, policy_kwargs, verbose, seed)
         if env is not None:
-            try:
-                env = self._wrap_env(maybe_make_env(env, 0), verbose)
-            except GymnasiumError as error:
-                raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
+            env = self._wrap_env(make_env(env, verbose), verbose)
             if _init_setup_model:  # `load` knows the goal type later, and checks that the spaces are the saved ones
                 check_goal_space(env.observation_space, goal_type, segment_length)
             if isinstance(env.action_space, spaces.Discrete):
@@ -130,7 +128,7 @@ class GPIM(PicklefreeAlgorithm):
         self.discriminator_learning_rate = discriminator_learning_rate
         self.goal_type = goal_type
         self.segment_length = segment_length
-        self.infer_latents = bool(infer_latents)
+        self.infer_latents = infer_latents
         self.skill_steps = skill_steps
         self.run_seed = draw_seed() if seed is None else int(seed)
         self._iteration_num = 0

@@ -34,7 +34,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gogepo.common.checks import check_number
+from sb3_gogepo.common.checks import check_bool, check_number
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.losses import likelihood_loss
@@ -116,6 +116,7 @@ class UDRL(CommandAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         check_number("last_few", last_few, minimum=1, integer=True)
+        check_bool("extrapolate_horizon", extrapolate_horizon)
         check_number("command_increment_std", command_increment_std, minimum=0)
         check_number("gradient_steps", gradient_steps, minimum=0, integer=True)
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=1, integer=True)

@@ -33,6 +33,11 @@ ARGUMENTS = [
     (dict(n_candidates=1.5), "n_candidates must be an integer >= 1, got 1.5"),
     (dict(alive_bonus_offset=np.nan), "alive_bonus_offset must be a finite number, got nan"),
     (dict(alive_bonus_offset="1"), "alive_bonus_offset must be a finite number, got '1'"),
+    (dict(normalize_observations="no"), "normalize_observations must be True or False, got 'no'"),
+    (dict(stats_window_size=0), "stats_window_size must be an integer >= 1, got 0"),
+    (dict(tensorboard_log=3), "tensorboard_log must be a path or None, got 3"),
+    (dict(policy_kwargs=[64]), r"policy_kwargs must be a dict or None, got \[64\]"),
+    (dict(verbose="yes"), "verbose must be an integer >= 0, got 'yes'"),
     (dict(seed="one"), "seed must be an integer >= 0, got 'one'"),
     (dict(seed=-1), "seed must be an integer >= 0, got -1"),
 ]
@@ -52,6 +57,7 @@ GENERATOR_ARGUMENTS = [
     (dict(command_increment_std="1"), "command_increment_std must be a finite number, got '1'"),
     (dict(return_range=(1, 1)), r"return_range must be two finite numbers .*got \(1, 1\)"),
     (dict(return_range=(0, np.inf)), r"return_range must be two finite numbers .*got \(0, inf\)"),
+    (dict(fold_normalization="no"), "fold_normalization must be True or False, got 'no'"),
     (dict(return_range=5), "return_range must be two finite numbers .*got 5"),
 ]
 

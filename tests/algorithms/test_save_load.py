@@ -201,6 +201,14 @@ def test_a_command_that_was_set_is_saved(saved, tmp_path, algorithm):
     assert loaded.learn(10, reset_num_timesteps=False).command == -2.5
 
 
+def test_loading_with_what_makes_an_env(saved, algorithm):
+    loaded = algorithm.load(saved[1], env=Seeded)
+    assert isinstance(loaded.env.envs[0].unwrapped, Seeded)
+    assert loaded.env_fn is Seeded  # workers will call it, too
+    with pytest.raises(ValueError, match="env must be a Gymnasium env or a registered id, got 'Hoper-v3'"):
+        algorithm.load(saved[1], env="Hoper-v3")
+
+
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_loading_with_an_env(n_envs, saved, algorithm):
     _, path = saved
@@ -227,6 +235,21 @@ def test_keywords_replace_saved_settings(saved, algorithm):
     assert (loaded.learning_rate, loaded.batch_size, loaded.buffer_size) == (0.125, 2, 40)
     loaded.learn(10)
     assert optimizers_of(loaded)[0].param_groups[0]["lr"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        (dict(batch_size=-3), "batch_size must be an integer >= 1, got -3"),
+        (dict(learning_rate=-1.0), "learning_rate must be a finite number >= 0, got -1.0"),
+        (dict(custom_objects=dict(on_non_finite="no")), "on_non_finite must be one of 'discard', 'raise', got 'no'"),
+    ],
+    ids=["keyword", "of the networks", "custom object"],
+)
+def test_what_replaces_saved_settings_is_checked(replaced, message, saved, algorithm):
+    with pytest.raises(ValueError, match=f"^{message}") as error:
+        algorithm.load(saved[1], **replaced)
+    assert not isinstance(error.value, InvalidFileError)  # it is not the file's fault
 
 
 @pytest.mark.parametrize(("given", "kept"), [(7, (7, "step")), ((3, "episode"), (3, "episode"))])
@@ -601,6 +624,16 @@ def test_policy_kwargs_that_could_not_be_saved_are_passed_again(tiny, algorithm,
     loaded = algorithm.load(tmp_path / "model", policy_kwargs=policy_kwargs)
     observations = np.ones((1, 1), np.float32)
     assert np.array_equal(act(loaded, observations), act(model, observations))
+    other = algorithm("MlpPolicy", ConstantObs(), **{**tiny, "policy_kwargs": policy_kwargs, "seed": 5})
+    other.set_parameters(tmp_path / "model")  # networks only: the settings do not matter
+    assert np.array_equal(act(other, observations), act(model, observations))
+
+    with pytest.warns(UserWarning, match="activation_fn"):
+        model.policy.save(tmp_path / "policy")
+    with pytest.raises(ValueError, match="activation_fn must be"):
+        type(model.policy).load(tmp_path / "policy")
+    policy = type(model.policy).load(tmp_path / "policy", activation_fn=Activation)
+    assert np.array_equal(policy.predict(observations, deterministic=True)[0], act(model, observations))
 
 
 def test_a_policy_class_that_could_not_be_saved_is_passed_again(tiny, algorithm, tmp_path):

@@ -336,6 +336,8 @@ def goal_env(action_space=BOX, **replaced):
         (dict(ent_coef="auto"), "ent_coef must be a finite number >= 0, got 'auto'"),
         (dict(learning_starts=-1), "learning_starts must be an integer >= 0, got -1"),
         (dict(discriminator_learning_rate=-1), "discriminator_learning_rate must be a finite number >= 0, got -1"),
+        (dict(infer_latents="no"), "infer_latents must be True or False, got 'no'"),
+        (dict(policy_kwargs=[64]), r"policy_kwargs must be a dict or None, got \[64\]"),
         (dict(seed=-1), "seed must be an integer >= 0, got -1"),
         (dict(env="Navigation3D-v0"), "env must be a Gymnasium env or a registered id, got 'Navigation3D-v0'"),
         (dict(env=Seeded()), r"GPIM needs a goal env, .*wrap the env in sb3_gogepo.gpim.GoalWrapper"),

@@ -247,6 +247,7 @@ def test_behavior_learns_what_the_episodes_did(make_model):
 BAD = [
     (dict(last_few=0), "last_few must be an integer >= 1, got 0"),
     (dict(command_increment_std=-1), "command_increment_std must be a finite number >= 0, got -1"),
+    (dict(extrapolate_horizon="no"), "extrapolate_horizon must be True or False, got 'no'"),
     (dict(gradient_steps=-1), "gradient_steps must be an integer >= 0, got -1"),
     (dict(n_warm_up_episodes=0), "n_warm_up_episodes must be an integer >= 1, got 0"),
     (dict(return_scale=0), "return_scale must be a finite number > 0, got 0"),
