@@ -206,17 +206,22 @@ class GoGePo(GeneratorAlgorithm):
     def _lowest_returns(self) -> np.ndarray | None:
         return None if self.prune_after is None else self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
 
+    def _whole(self, episode: Episode) -> Episode:
+        """Return and length that a pruned episode would have if it had gone on at its rate."""
+        best_episodes = self.replay_buffer.best_episodes
+        episode_return = best_episodes.estimate(episode.episode_return, episode.length)
+        return episode._replace(episode_return=episode_return, length=best_episodes.length)
+
     def _episode_return(self, episode: Episode) -> float:
         """An estimate if the episode was pruned."""
-        if episode.pruned:
-            best_episodes = self.replay_buffer.best_episodes
-            whole = best_episodes.estimate(episode.episode_return, episode.length)
-            episode = episode._replace(episode_return=whole, length=best_episodes.length)
-        return super()._episode_return(episode)
+        return super()._episode_return(self._whole(episode) if episode.pruned else episode)
 
     def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
         super().store_episode(candidates, index, episode, episode_return)
+        if episode.pruned and self.ep_info_buffer:  # Monitors, if there are any, see only the others: the better ones
+            whole = self._whole(episode)
+            self.ep_info_buffer.append({"r": whole.episode_return, "l": whole.length})
         if episode.return_curve is not None and not episode.pruned:
             # without the alive bonus offset: it is the same for all episodes of one length
             self.replay_buffer.best_episodes.add(episode.return_curve)

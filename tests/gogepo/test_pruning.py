@@ -5,6 +5,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_gogepo import GoGePo
 from sb3_gogepo.common.callbacks import ResumableCheckpointCallback
@@ -53,7 +54,16 @@ def test_pruned_episodes_are_stored_with_an_estimate(alive_bonus_offset, make_mo
     best = buffer.best_episodes.return_curves[:, -1] + LENGTH * alive_bonus_offset
     assert best.tolist() == sorted(buffer.stored_returns, reverse=True)[:10]
     assert model.best_return == best[0]
-    assert {info["l"] for info in model.ep_info_buffer} == {LENGTH}  # Monitors do not see the others
+    # What is logged knows of them, too, though Monitors do not; without the alive bonus offset
+    logged = [info["r"] + LENGTH * alive_bonus_offset for info in model.ep_info_buffer]
+    np.testing.assert_allclose(sorted(logged), sorted(buffer.stored_returns), rtol=1e-4, atol=1e-4)
+    assert {info["l"] for info in model.ep_info_buffer} == {LENGTH}
+
+
+def test_without_a_monitor_pruned_episodes_alone_are_not_logged(make_model):
+    model = make_model(DummyVecEnv([lambda: ConstantObs(LENGTH)])).learn(300)
+    assert model.num_timesteps < LENGTH * len(model.replay_buffer)
+    assert len(model.ep_info_buffer) == 0
 
 
 @pytest.mark.parametrize("alive_bonus_offset", [0.0, -0.1, -0.3, 0.1])
