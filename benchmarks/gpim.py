@@ -1,4 +1,4 @@
-"""GPIM's main figure, the data: normalised distance to held-out goals over env steps, beside three other ways to get there.
+"""GPIM's main figure, the data: normalized distance to held-out goals over env steps, beside three other ways to get there.
 
 ``python -m benchmarks.gpim --seeds 1 2 3 4 5`` runs what is missing in ``benchmarks/results/gpim``, one run after the
 other in one thread, and can be stopped and started again; ``--dry-run`` lists it. ``python -m benchmarks.gpim_figures``
@@ -103,7 +103,7 @@ def execute(cell: Run, commit: str) -> None:
             return action_rng.uniform(-1, 1, size=(N_GOALS, *action_shape))
         return model.predict(observations, deterministic=True)[0]
 
-    lines = [f"env_steps,goal_policy_steps,normalised_distance,mean_distance,share_within_{task.radius:g},cpu_seconds"]
+    lines = [f"env_steps,goal_policy_steps,normalized_distance,mean_distance,share_within_{task.radius:g},cpu_seconds"]
     began, cpu = time.time(), time.process_time()
     for step in [0] if model is None else np.linspace(0, task.total_steps, task.n_evaluations + 1).astype(int):
         if step > 0:
@@ -111,7 +111,7 @@ def execute(cell: Run, commit: str) -> None:
         result = evaluate(act, task)
         made = 0 if model is None else model.num_timesteps
         lines.append(
-            f"{made},{getattr(model, 'goal_timesteps', made)},{result.normalised_distance:.5f},{result.distances.mean():.5f},"
+            f"{made},{getattr(model, 'goal_timesteps', made)},{result.normalized_distance:.5f},{result.distances.mean():.5f},"
             f"{(result.distances < task.radius).mean():.3f},{time.process_time() - cpu:.1f}"
         )
         print(*cell, lines[-1], flush=True)

@@ -1,6 +1,6 @@
 """Draws what ``benchmarks.gpim`` has measured so far, and writes the docs' tables: ``python -m benchmarks.gpim_figures``.
 
-- ``docs/figures/gpim.svg``: normalised distance to held-out goals over env steps, one curve a method.
+- ``docs/figures/gpim.svg``: normalized distance to held-out goals over env steps, one curve a method.
 - ``docs/figures/gpim_goals.svg``: paths of the goal-conditioned policy for each kind of goal.
 - ``docs/learning_curves/gpim.md``, ``gpim_reward.md``: the last evaluation of each method; the learned reward in numbers.
 - ``docs/figures/gpim_reward.svg``: the learned reward beside the straight-line distance and the way around the walls.
@@ -83,7 +83,7 @@ def draw_curves(ax: Axes) -> None:
     ax.axhline(1, color="0.8", linewidth=1, zorder=0)
     ax.set(
         xlabel="env steps (of both policies, where there are two)",
-        ylabel="normalised distance to 50 held-out goals",
+        ylabel="normalized distance to 50 held-out goals",
         xlim=(0, last),
         ylim=(0, None),
         title="Navigation2D with walls; line: mean, band: range of the seeds",
@@ -122,7 +122,7 @@ def draw_paths(ax: Axes, task: str, n_goals: int) -> None:
     ax.plot(SIZE / 2, SIZE / 2, marker="o", color="black", markersize=4)
     curves = read_curves(task, "gpim")
     mean = np.mean([curve[-1, 2] for curve in curves.values()])
-    ax.set_title(f"{TITLES[task]}\nnormalised distance {mean:.2f} ({_count(len(curves))})", fontsize="medium")
+    ax.set_title(f"{TITLES[task]}\nnormalized distance {mean:.2f} ({_count(len(curves))})", fontsize="medium")
 
 
 def _count(n: int) -> str:
@@ -298,7 +298,7 @@ def results_table() -> str:
             steps = "-" if method == "random" else f"{last[:, 0].mean():,.0f}"
             reached = f"{100 * last[:, 4].mean():.0f} % (within {TASKS[task].radius:g})"
             rows.append([title, LABELS[method], len(curves), steps, values, reached])
-    header = ["Goal", "Method", "Seeds", "Env steps", "Normalised distance: mean (range)", "Goals reached"]
+    header = ["Goal", "Method", "Seeds", "Env steps", "Normalized distance: mean (range)", "Goals reached"]
     return tables.table(header, rows)
 
 

@@ -23,9 +23,9 @@ Act = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 class Evaluation(NamedTuple):
-    """normalised_distance: mean distance over that of staying at the start; distances (n_goals,), positions, targets."""
+    """normalized_distance: mean distance over that of staying at the start; distances (n_goals,), positions, targets."""
 
-    normalised_distance: float
+    normalized_distance: float
     distances: np.ndarray
     positions: np.ndarray
     targets: np.ndarray

@@ -323,7 +323,7 @@ class GPIM(PicklefreeAlgorithm):
         ]
         reached, stayed = np.mean(errors, axis=0)
         if stayed > 0 and np.isfinite(reached / stayed):
-            self.logger.record_mean("rollout/normalised_distance", float(reached / stayed))
+            self.logger.record_mean("rollout/normalized_distance", float(reached / stayed))
 
     # ------------------------------------------------------------------ training
 

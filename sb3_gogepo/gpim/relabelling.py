@@ -76,7 +76,7 @@ def relabel(achieved: np.ndarray, goal_type: str, segment_length: int | None, n_
 def goal_errors(achieved: np.ndarray, targets: np.ndarray, is_scored: np.ndarray) -> tuple[float, float]:
     """Mean Euclidean distance to the target over the scored steps, and the same for staying where the episode began.
 
-    Their ratio is the normalised distance: 0 if each target is met, 1 for a policy that never moves.
+    Their ratio is the normalized distance: 0 if each target is met, 1 for a policy that never moves.
 
     :param achieved: (length + 1, \\*achieved_shape)
     :param targets: (n, \\*achieved_shape) after each step; steps beyond the shorter of the two count with its last one.

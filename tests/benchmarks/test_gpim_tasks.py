@@ -13,7 +13,7 @@ def test_distance_is_that_at_the_end_and_one_for_who_stays(name, monkeypatch):
     shape = task.make().action_space.shape
     result = evaluate(lambda observations: np.zeros((3, *shape)), task)
     moved = np.linalg.norm(result.positions[:, -1] - result.positions[:, 0], axis=1)
-    assert result.normalised_distance == pytest.approx(1, abs=float(moved.max() / result.distances.mean()))
+    assert result.normalized_distance == pytest.approx(1, abs=float(moved.max() / result.distances.mean()))
     np.testing.assert_allclose(result.distances, np.linalg.norm(result.positions[:, -1] - result.targets[:, -1], axis=1))
 
 

@@ -195,7 +195,7 @@ def test_evaluation_callbacks_and_logs(make_model, tmp_path):
     assert steps == 120
     assert 0 <= entry["train/discriminator_accuracy"] <= 1
     assert entry["train/discriminator_loss"] > 0
-    assert entry["rollout/normalised_distance"] > 0
+    assert entry["rollout/normalized_distance"] > 0
     assert entry["time/goal_timesteps"] == 60
     assert entry["train/n_updates"] == model._n_updates > 0
     assert {"train/skill_actor_loss", "train/goal_critic_loss", "rollout/ep_rew_mean", "rollout/ep_len_mean"} <= entry.keys()

@@ -16,7 +16,7 @@ def test_gpim_reaches_held_out_goals(task):
         evaluate(lambda observations, who=who: who.predict(observations, deterministic=True)[0], TASKS[task])
         for who in (model, untrained)
     )
-    assert trained.normalised_distance < 0.6 < before.normalised_distance
+    assert trained.normalized_distance < 0.6 < before.normalized_distance
 
 
 def test_two_places_in_order_are_not_the_other_way_round():
