@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -17,6 +18,9 @@ from sb3_gogepo.common.faults import MAX_DISCARDED_IN_A_ROW, Discard, EnvFailedE
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
 from sb3_gogepo.common.rollout import Actors, Episode, run_actors
 from sb3_gogepo.common.worker_pool import Job, PoolSettings, WorkerPool, check_rollout, copy_env, make_backend
+
+#: Steps of an episode beyond which it may be one that never ends
+LONG_EPISODE = 100_000
 
 
 class EpisodicAlgorithm(PicklefreeAlgorithm):
@@ -127,9 +131,17 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
         self, candidates: Any, callback: BaseCallback
     ) -> Callable[[int, list[dict[str, Any]], np.ndarray], bool]:
         """What to call after each env step: counts it and asks the callback whether to go on."""
+        n_before = self.num_timesteps
+        suspicious = max(self._total_timesteps, LONG_EPISODE * len(candidates.seeds))
 
         def on_step(n_steps: int, infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
             self.num_timesteps += n_steps
+            if n_before + suspicious in range(self.num_timesteps - n_steps, self.num_timesteps):  # once
+                warnings.warn(
+                    f"the present episodes have made {suspicious} env steps, and nothing is learned before they have ended. "
+                    "Has the env a time limit (gymnasium.wrappers.TimeLimit)?",
+                    stacklevel=2,
+                )
             self._update_info_buffer(infos, dones)
             callback.update_locals({"self": self, "infos": infos, "dones": dones, "candidates": candidates})
             return callback.on_step()

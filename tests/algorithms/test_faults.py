@@ -1,6 +1,7 @@
 """What goes wrong in an episode stays there: its steps count, and nothing else of it is seen again."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecMonitor
 
 from sb3_gogepo import UDRL, GoGePo
+from sb3_gogepo.common import episodic_algorithm
 from sb3_gogepo.common.faults import DiscardedEpisodeWarning, EnvFailedError, NonFiniteError
 from tests.conftest import SMALL
 from tests.faulty_envs import Faulty
@@ -141,6 +143,16 @@ def test_the_envs_are_as_before_after_learning(make_model):
     with pytest.warns(DiscardedEpisodeWarning):
         make_model(env).learn(60)
     assert env.envs == single
+
+
+def test_an_episode_that_may_never_end_is_reported_once(make_model, monkeypatch):
+    monkeypatch.setattr(episodic_algorithm, "LONG_EPISODE", 10)
+    with pytest.warns(UserWarning, match="have made 20 env steps, and nothing is learned before they have ended") as caught:
+        make_model(make_vec_env(lambda: ConstantObs(50), 2)).learn(5)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_model(ConstantObs(50)).learn(60)  # no more than what was asked for
 
 
 def test_evaluation_hides_nothing(make_model):
