@@ -63,9 +63,9 @@ def _describe(shape_and_dtype: tuple[tuple[int, ...], th.dtype] | None) -> str:
 
 
 def constructor_arguments(algorithm: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are constructor arguments, so that the constructor checks them."""
+    """The settings that are constructor arguments, so that the constructor checks them; without those not in the file."""
     names = inspect.signature(algorithm).parameters.keys() - NOT_FROM_FILES
-    return {name: value for name, value in settings.items() if name in names}
+    return {name: value for name, value in settings.items() if name in names and not isinstance(value, UnsavedValue)}
 
 
 def check_settings(model: BaseAlgorithm, settings: Mapping[str, Any], name: str) -> None:

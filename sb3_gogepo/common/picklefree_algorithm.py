@@ -167,42 +167,60 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             get_system_info()
             print("== SAVED MODEL SYSTEM INFO ==")
             print(archive.read_system_info(path))
-        given = {**(custom_objects or {}), **kwargs}
-        replaced = dict(given)
-        skip = frozenset(replaced) - {"policy_kwargs"}
-        name = archive.name_of(path)
+        given, name = {**(custom_objects or {}), **kwargs}, archive.name_of(path)
+        skip = frozenset(given) - {"policy_kwargs"}
         settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
-        settings.update({key: replaced[key] for key in ("policy_class", *_SPACES) if key in replaced})
-        if "policy_kwargs" in replaced and isinstance(settings.get("policy_kwargs"), (archive.UnsavedValue, type(None))):
-            settings["policy_kwargs"] = replaced["policy_kwargs"]
-        policy_class = settings.get("policy_class")
+        cls._settle_policy(settings, given, name)
+        policy_arguments = {**{key: settings[key] for key in _SPACES}, **settings["policy_kwargs"]}
+        check_policy_fits(settings["policy_class"], policy_arguments, state_dicts.get("policy"), name)
+        if withholds_rollout_kwargs(settings, trust):  # as if they could not be saved: learn asks for them
+            settings["rollout_kwargs"] = archive.UnsavedValue("ray_init_kwargs of a file")
+        model = cls._from_settings(settings, given, env, device, name)
+        model._take_over(state_dicts, True, device, name)
+        model.set_random_seed(given.get("seed"))
+        return model
+
+    @classmethod
+    def _settle_policy(cls, settings: dict[str, Any], given: dict[str, Any], name: str) -> None:
+        """Let a file's settings have what its policy is made of, where the user gives what could not be saved."""
+        settings.update({key: given[key] for key in ("policy_class", *_SPACES) if key in given})
+        policy_class, saved_kwargs = settings.get("policy_class"), settings.get("policy_kwargs")
+        policy_kwargs = given.get("policy_kwargs", saved_kwargs)
         if not (isinstance(policy_class, type) and issubclass(policy_class, tuple(cls.policy_aliases.values()))):
             raise InvalidFileError(f"policy_class must be a policy class of {cls.__name__}, got {policy_class!r} from {name}")
-        cls._check_policy(settings, state_dicts, name)
-        saved_kwargs = settings["policy_kwargs"]
-        policy_kwargs = replaced.get("policy_kwargs", saved_kwargs)
-        if policy_kwargs is not saved_kwargs and not _are_equal(policy_kwargs, saved_kwargs):
+        if isinstance(policy_kwargs, archive.UnsavedValue):
+            raise InvalidFileError(f"{name} lacks policy_kwargs, which could not be saved: pass policy_kwargs when loading")
+        if not isinstance(policy_kwargs, dict):
+            raise InvalidFileError(f"policy_kwargs must be a dict, got {policy_kwargs!r} from {name}")
+        if isinstance(saved_kwargs, dict) and not _are_equal(policy_kwargs, saved_kwargs):
             raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {policy_kwargs}")
-        if withholds_rollout_kwargs(settings, trust):  # as if they could not be saved: learn asks for them
-            del settings["rollout_kwargs"]
-            replaced.setdefault("rollout_kwargs", archive.UnsavedValue("ray_init_kwargs of a file"))
-        make: Callable[..., Any] = partial(cls, policy=policy_class, device=device, _init_setup_model=False)  # type: ignore
+        settings["policy_kwargs"] = policy_kwargs
+        own_spaces = {key: settings.get(key) for key in _SPACES}
+        if not all(isinstance(space, spaces.Space) for space in own_spaces.values()):
+            raise InvalidFileError(f"observation_space and action_space must be spaces, got {own_spaces} from {name}")
+
+    @classmethod
+    def _from_settings(
+        cls: type[SelfAlgorithm], settings: dict[str, Any], given: dict[str, Any], env: Any, device: Any, name: str
+    ) -> SelfAlgorithm:
+        """A model with new networks, of a file's settings and what the user gives in place of some of them."""
+        own: dict[str, Any] = dict(policy=settings["policy_class"], device=device, _init_setup_model=False)
+        make: Callable[..., SelfAlgorithm] = partial(cls, **own)
         try:
+            check_number("verbose", settings.get("verbose", 0), minimum=0, integer=True)  # the first model does not speak
             model = make(env=None, **constructor_arguments(cls, {**settings, "verbose": 0}))
         except (ValueError, TypeError) as error:
             raise InvalidFileError(f"{name} holds a wrong setting: {error}") from error
         check_settings(model, settings, name)
-        model = make(env=env, **constructor_arguments(cls, {**settings, **given}))
+        model = make(env=env, **constructor_arguments(cls, {**settings, **given}))  # now it is not the file's fault
         if model.env is not None:
             check_for_correct_spaces(model.env, settings["observation_space"], settings["action_space"])
             settings["n_envs"] = model.n_envs
-        model.__dict__.update({**settings, **replaced})
+        model.__dict__.update({**settings, **given})
         try:
             model._setup_model()
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
-        model._take_over(state_dicts, True, device, name)
-        model.set_random_seed(replaced.get("seed"))
         return model
 
     def _take_over(self, state_dicts: dict[str, Any], exact_match: bool, device: th.device | str, name: str) -> None:
@@ -220,19 +238,6 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         except Exception as error:  # whatever wrong values lead to
             raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
         check_acts(self.policy, name)
-
-    @classmethod
-    def _check_policy(cls, settings: dict[str, Any], state_dicts: dict[str, Any], name: str) -> None:
-        """Raise unless the networks in a file fit its settings."""
-        arguments = {key: settings.get(key) for key in _SPACES}
-        if not all(isinstance(space, spaces.Space) for space in arguments.values()):
-            raise InvalidFileError(f"observation_space and action_space must be spaces, got {arguments} from {name}")
-        if isinstance(settings.get("policy_kwargs"), archive.UnsavedValue):
-            raise InvalidFileError(f"{name} lacks policy_kwargs, which could not be saved: pass policy_kwargs when loading")
-        if not isinstance(settings.get("policy_kwargs"), dict):
-            raise InvalidFileError(f"policy_kwargs must be a dict, got {settings.get('policy_kwargs')!r} from {name}")
-        arguments.update(settings["policy_kwargs"])
-        check_policy_fits(settings["policy_class"], arguments, state_dicts.get("policy"), name)
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
         """As SB3's; ``predict`` uses the new parameters at once.
@@ -344,6 +349,6 @@ def draw_seed() -> int:
 def _are_equal(own: Any, saved: dict[str, Any]) -> bool:
     """Compare ``policy_kwargs``, which may hold arrays, as a file would hold them."""
     try:
-        return archive.encode(own) == archive.encode(saved)
+        return own is saved or archive.encode(own) == archive.encode(saved)
     except TypeError:  # a file cannot hold the user's own
         return False

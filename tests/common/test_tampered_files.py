@@ -23,6 +23,14 @@ def test_integers_beyond_any_float_are_refused(field, saved):
         type(model).load(path)
 
 
+@pytest.mark.parametrize("verbose", [-1, 0.5, "loud", None])
+def test_verbose_is_checked_as_by_the_constructor(verbose, saved):
+    model, path = saved
+    rewrite_data(path, lambda data: data.update(verbose=verbose))
+    with pytest.raises(InvalidFileError, match="verbose must be an integer >= 0"):
+        type(model).load(path)
+
+
 def torch_class(module, name):
     return {"__type__": "class", "module": f"torch.nn.modules.{module}", "name": name}
 
