@@ -135,11 +135,12 @@ def with_runs(groups: Groups) -> Groups:
 
 
 def on_one_machine(groups: Groups) -> Groups:
-    """Of each env the runs on the kind of machine that most of its runs had: their times compare."""
+    """Of each env the runs on the kind of machine that most algorithms ran on, then most runs: their times compare."""
     timed: Groups = {}
     for env, by_label in groups.items():
-        machines = [run.machine for group in by_label.values() for run in group.runs]
-        usual = max(machines, key=lambda machine: (machines.count(machine), machine))
+        used = [(run.machine, label) for label, group in by_label.items() for run in group.runs]
+        machines, of_labels = [machine for machine, _ in used], [machine for machine, _ in set(used)]
+        usual = max(machines, key=lambda machine: (of_labels.count(machine), machines.count(machine), machine))
         timed[env] = {
             label: group._replace(runs=[run for run in group.runs if run.machine == usual])
             for label, group in by_label.items()

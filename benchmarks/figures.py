@@ -49,7 +49,8 @@ def make_figure(n_panels: int, n_columns: int = 2, height: float = 4.0) -> tuple
 
 
 def draw_group(ax: Axes, group: Group, axis: str, name: str, line: dict[str, Any], until: float = np.inf) -> None:
-    """Mean over seeds and its 95 % interval, up to ``until`` on the axis; the legend says seeds and steps of whole runs."""
+    """Mean over seeds and its 95 % interval, of few seeds their range, up to ``until`` on the axis; the legend says seeds
+    and steps of whole runs."""
     x, estimate = common_curve(group, axis)
     shown = x <= until
     x, estimate = x[shown], Estimate(*(values[shown] for values in estimate))
@@ -121,7 +122,8 @@ def several_envs(result: Aggregate) -> Figure:
             ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
         ax.set_xlabel(f"{name} of scaled returns, 95 % interval")
         ax.grid(alpha=0.3, axis="x")
-    axes[0].set_yticks(np.arange(len(order)), [f"{label} (seeds an env: {result.n_seeds[label]})" for label in order])
+    names = [f"{label} ({', '.join(map(str, result.n_seeds[label]))} seeds)" for label in order]
+    axes[0].set_yticks(np.arange(len(order)), names)
     at = ", ".join(f"{env} {steps(n)}" for env, n in result.steps.items())
     figure.suptitle(textwrap.fill("At " + at, width=110), fontsize=8)
     return figure

@@ -12,11 +12,12 @@ from pathlib import Path
 from benchmarks import figures, tables
 from benchmarks.data import ENVS, Groups, on_one_machine, read_groups, with_runs
 from benchmarks.layout import RESULTS
-from benchmarks.statistics import aggregate
+from benchmarks.statistics import MIN_SEEDS, aggregate
 from benchmarks.tracks import ABLATIONS, ablations, tracks
 
 NOTHING = "No cell of this part has finished yet.\n"
-INTERVAL = "mean over seeds [95 % bootstrap interval]"
+INTERVAL = f"mean over seeds [95 % bootstrap interval], of fewer than {MIN_SEEDS} seeds (lowest to highest)"
+MACHINE = "kind of processor that most algorithms ran on, on that env"
 
 
 def write_track(groups: Groups, track: str, docs: Path) -> str:
@@ -34,7 +35,8 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         return f"![{caption}]({path})\n\n*{caption}*\n"
 
     caption = (
-        "Return against env steps. Lines: mean over seeds; bands: 95 % bootstrap interval; one seed has none. "
+        f"Return against env steps. Lines: mean over seeds; bands: 95 % bootstrap interval, of fewer than {MIN_SEEDS} seeds "
+        "their range; one seed has none. "
         "The legend says how many seeds and how many env steps; a line ends where its runs end"
     )
     timed = on_one_machine(groups)
@@ -56,7 +58,8 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         figure(
             "wall_clock",
             figures.learning_curves(timed, labels, "train_seconds"),
-            "Return against the wall clock of the training alone, without evaluations; seeds on one kind of processor an env",
+            "Return against the wall clock of the training alone, without evaluations; seeds on one kind of processor an env. "
+            "A seed that has ended keeps its last value",
         ),
         figure(
             "cpu_time",
@@ -66,7 +69,7 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         ),
         "**Time to reach a return**: the first evaluation whose mean of 10 episodes is at least that, median over all "
         "seeds; a seed that does not get there counts as infinitely long. Minutes are those of the seeds that ran on the "
-        "kind of processor that most runs on the env had.\n",
+        f"{MACHINE}.\n",
         tables.times_to_return(groups, labels),
     ]
     results = {"iqm": aggregate(groups, labels), "iqm_whole_runs": aggregate(groups, labels, whole_runs=True)}
@@ -78,16 +81,16 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         at = ", ".join(f"{env} {tables.steps(n)}" for env, n in result.steps.items())
         missing = [f"`{label}`" for label in labels if label not in result.iqm]
         parts += [
-            f"**Several envs together**: interquartile mean (IQM) and mean (rliable, 95 % stratified bootstrap intervals) of "
+            "**Several envs together**: interquartile mean (IQM) and mean (rliable, 95 % stratified bootstrap intervals) of "
             f"returns scaled by the ranges in `benchmarks/report.yml`, at equal env steps: {at}."
             + (f" Not run on all of them, or not for so long: {', '.join(missing)}." if missing else "")
-            + " On each env the first seeds count, as many as an algorithm has on all of them. The IQM leaves out the lowest "
+            + " All seeds count, and all envs alike, however many seeds each has. The IQM leaves out the lowest "
             f"quarter of these runs, so an algorithm may fail on one env of {len(result.steps)} and still have a high one.\n",
             tables.several_envs(result),
             figure(name, figures.several_envs(result), "Interquartile mean and mean over these envs, at equal env steps"),
         ]
     parts += [
-        "**What a run costs**: medians over the seeds that ran on the kind of processor that most runs on the env had.\n",
+        f"**What a run costs**: medians over the seeds that ran on the {MACHINE}.\n",
         tables.costs(groups, labels),
     ]
     if others := tables.left_out(everything):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import ENVS, Groups, Run, on_one_machine
-from benchmarks.statistics import Aggregate, estimate_mean
+from benchmarks.statistics import MIN_SEEDS, Aggregate, estimate_mean
 
 TIMES = ("train_seconds", "train_cpu_seconds")
 
@@ -26,9 +26,13 @@ def number(value: float) -> str:
     return "0" if float(text.replace(",", "")) == 0 else text
 
 
-def interval(mean: float, low: float, high: float) -> str:
-    """``mean [low, high]``; without an interval, the mean alone."""
-    return number(mean) if np.isnan(low) else f"{number(mean)} [{number(low)}, {number(high)}]"
+def interval(mean: float, low: float, high: float, n_seeds: int) -> str:
+    """``mean [low, high]``, of few seeds ``mean (low to high)``; without low and high, the mean alone."""
+    if np.isnan(low):
+        return number(mean)
+    if n_seeds < MIN_SEEDS:
+        return f"{number(mean)} ({number(low)} to {number(high)})"
+    return f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
 def steps(n: float) -> str:
@@ -46,19 +50,20 @@ def final_returns(groups: Groups, labels: list[str]) -> str:
             if group is None or not group.runs:
                 entries.append("not run" if group is None else "none finished")
                 continue
-            estimate = estimate_mean(np.array([run.final_return for run in group.runs]))
-            seeds = f"{len(group.runs)} seed{'s' if len(group.runs) > 1 else ''}"
-            entries.append(f"{interval(*map(float, estimate))}<br>{seeds}, {steps(group.n_timesteps)} steps")
+            n_seeds = len(group.runs)
+            mean, low, high = map(float, estimate_mean(np.array([run.final_return for run in group.runs])))
+            shown = interval(mean, low, high, n_seeds)
+            entries.append(f"{shown}<br>{n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)} steps")
         rows.append([f"`{label}`", *entries])
     return table(["", *groups], rows)
 
 
 def times_to_return(groups: Groups, labels: list[str]) -> str:
     """Median over all seeds of env steps, and over those on one machine of wall clock and CPU time, until an evaluation
-    reaches a return."""
+    reaches a return. Those need not be the same: the table says how many were timed."""
     rows: list[list[str]] = []
     timed = on_one_machine(groups)
-    header = ["env", "return", "", "seeds that reach it", "env steps", "wall clock, min", "CPU time, min"]
+    header = ["env", "return", "", "seeds that reach it", "env steps", "seeds timed", "wall clock, min", "CPU time, min"]
     for env in groups:
         for threshold in ENVS.get(env, {}).get("thresholds", []):
             for label in labels:
@@ -69,6 +74,7 @@ def times_to_return(groups: Groups, labels: list[str]) -> str:
                 n_reached = sum(run.reaches(threshold) is not None for run in group.runs)
                 entries = [_median_time(group.runs, threshold, "timesteps", steps)]
                 if n_reached:
+                    entries.append(f"{len(timed_runs)} of {len(group.runs)}")
                     entries += [_median_time(timed_runs, threshold, axis, _minutes) for axis in TIMES]
                 rows.append([env, f"{threshold:g}", f"`{label}`", f"{n_reached} of {len(group.runs)}", *entries])
                 rows[-1] += [""] * (len(header) - len(rows[-1]))
@@ -91,11 +97,12 @@ def _minutes(seconds: float) -> str:
 
 def several_envs(result: Aggregate) -> str:
     """IQM and mean of scaled returns, best IQM first."""
-    rows = [
-        [f"`{label}`", interval(*result.iqm[label]), interval(*result.mean[label]), str(result.n_seeds[label])]
-        for label in sorted(result.iqm, key=lambda label: -result.iqm[label][0])
-    ]
-    return table(["", "IQM", "mean", "seeds an env"], rows)
+    rows = []
+    for label in sorted(result.iqm, key=lambda label: -result.iqm[label][0]):
+        n_seeds = result.n_seeds[label]
+        estimates = [interval(*values[label], n_seeds=MIN_SEEDS) for values in (result.iqm, result.mean)]
+        rows.append([f"`{label}`", *estimates, ", ".join(map(str, n_seeds))])
+    return table(["", "IQM", "mean", "seeds on each env"], rows)
 
 
 def costs(groups: Groups, labels: list[str]) -> str:

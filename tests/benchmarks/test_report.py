@@ -6,7 +6,7 @@ import pytest
 from benchmarks import figures, report, tables
 from benchmarks.data import Group, read_groups
 from benchmarks.layout import Cell
-from benchmarks.statistics import common_curve, estimate_mean
+from benchmarks.statistics import common_curve, estimate_mean, estimate_over_envs
 from tests.benchmarks.synthetic import write_cell, write_everything
 
 
@@ -28,17 +28,25 @@ def test_interval_of_equal_seeds_is_a_point():
     np.testing.assert_allclose(estimate, [[3, 5]] * 3)
 
 
-def test_interval_of_two_seeds():
-    """A resample of {0, 1} is 0, 0.5, 1 with probabilities 1/4, 1/2, 1/4: the 95 % interval reaches from 0 to 1."""
-    estimate = estimate_mean(np.array([0.0, 1.0]))
-    assert (estimate.mean, estimate.low, estimate.high) == (0.5, 0, 1)
+def test_interval_is_of_the_seeds_mean():
+    """Of a hundred seeds, half 0 and half 1, a resample's mean has a standard deviation of 0.05."""
+    estimate = estimate_mean(np.tile([0.0, 1.0], 50))
+    assert estimate.mean == 0.5
+    np.testing.assert_allclose([estimate.low, estimate.high], [0.5 - 1.96 * 0.05, 0.5 + 1.96 * 0.05], atol=0.011)
 
 
 def test_one_seed_has_no_interval():
     estimate = estimate_mean(np.array([2.0]))
     assert estimate.mean == 2
     assert np.isnan([estimate.low, estimate.high]).all()
-    assert tables.interval(2.0, np.nan, np.nan) == "2.00"
+    assert tables.interval(2.0, np.nan, np.nan, 1) == "2.00"
+
+
+def test_few_seeds_have_a_range():
+    estimate = estimate_mean(np.array([1.0, 2.0, 6.0, 3.0]))
+    assert (estimate.mean, estimate.low, estimate.high) == (3, 1, 6)
+    assert tables.interval(*estimate, n_seeds=4) == "3.00 (1.00 to 6.00)"
+    assert tables.interval(*estimate, n_seeds=5) == "3.00 [1.00, 6.00]"
 
 
 def test_final_return_is_the_last_tenth(results):
@@ -53,15 +61,15 @@ def test_time_to_a_return(results):
     write_cell(results, cell(seed=1), [0, 0, 0, 0, 120], n_timesteps=1000)
     write_cell(results, cell(seed=2), [0, 0, 0, 0, 99.9], n_timesteps=1000)
     text = tables.times_to_return(read_groups(results, "paper"), ["gogepo"])
-    assert "| Swimmer-v3 | 100 | `gogepo` | 2 of 3 | 1k | 0.03 | 0.02 |" in text
-    assert "| Swimmer-v3 | 300 | `gogepo` | 0 of 3 | not within 1k |  |  |" in text
+    assert "| Swimmer-v3 | 100 | `gogepo` | 2 of 3 | 1k | 3 of 3 | 0.03 | 0.02 |" in text
+    assert "| Swimmer-v3 | 300 | `gogepo` | 0 of 3 | not within 1k |  |  |  |" in text
 
 
 def test_curve_over_seconds_holds_the_last_value(results):
     write_cell(results, cell(seed=0), [1.0, 3.0], n_timesteps=2000, seconds_a_step=0.001)
     write_cell(results, cell(seed=1), [5.0, 5.0], n_timesteps=2000, seconds_a_step=0.0015)
     x, estimate = common_curve(group(results), "train_cpu_seconds")
-    assert (x[0], x[-1]) == (pytest.approx(1.5), pytest.approx(2.0))  # both have begun, none has ended
+    assert (x[0], x[-1]) == (pytest.approx(1.5), pytest.approx(3.0))  # both have begun, both have ended
     assert (estimate.mean[0], estimate.mean[-1]) == (3, 4)
 
 
@@ -89,16 +97,18 @@ def test_other_settings_are_not_averaged(results):
 
 
 def test_times_are_of_one_kind_of_processor(results):
-    """Most runs on the env are on the fast one; UDRL has none there."""
+    """Most algorithms ran on the fast one; most runs, and UDRL's, were on the slow one."""
     for seed, cpu in enumerate(["fast", "fast", "slow"]):
         slowness = 1 if cpu == "fast" else 100
         write_cell(results, cell(seed=seed), [100.0], n_timesteps=1000, seconds_a_step=0.06 * slowness, cpu=cpu)
-    write_cell(results, cell("udrl"), [100.0], n_timesteps=1000, cpu="slow")
+    write_cell(results, cell("sac"), [100.0], n_timesteps=1000, cpu="fast")
+    for seed in range(4):
+        write_cell(results, cell("udrl", seed=seed), [100.0], n_timesteps=1000, cpu="slow")
     write_cell(results, cell("ars"), [100.0], n_timesteps=1000, cpu="fast")
     groups = read_groups(results, "paper")
     text = tables.times_to_return(groups, ["gogepo", "udrl"])
-    assert "| Swimmer-v3 | 100 | `gogepo` | 3 of 3 | 1k | 1.50 | 1.00 |" in text
-    assert "| Swimmer-v3 | 100 | `udrl` | 1 of 1 | 1k | other machine | other machine |" in text
+    assert "| Swimmer-v3 | 100 | `gogepo` | 3 of 3 | 1k | 2 of 3 | 1.50 | 1.00 |" in text
+    assert "| Swimmer-v3 | 100 | `udrl` | 4 of 4 | 1k | 0 of 4 | other machine | other machine |" in text
     text = tables.costs(groups, ["gogepo", "udrl"])
     assert "| Swimmer-v3 | `gogepo` | 2 of 3 | 1,000 | 1.50 | 1.00 | 17 |" in text
     assert "udrl" not in text
@@ -204,6 +214,24 @@ def test_the_mean_has_the_failures_that_the_iqm_leaves_out(results, tmp_path):
     report.main(["--results", str(results), "--docs", str(tmp_path)])
     lines = (tmp_path / "benchmarks" / "paper.md").read_text().splitlines()
     assert any(line.startswith("| `gogepo` | 1.00 [") and "| 0.75 [" in line for line in lines)
+
+
+def test_every_seed_counts_and_every_env_alike():
+    """Of ten and five seeds: the mean over envs of means over seeds, though two thirds of the seeds are on one env."""
+    many, few = np.array([0.0] * 5 + [1.0] * 5), np.full(5, 0.9)
+    iqm, mean = estimate_over_envs([many, few])
+    assert mean[0] == pytest.approx(0.7)
+    assert iqm[0] == pytest.approx(0.9)  # a quarter of the weight is 0, a quarter 1
+    assert mean[1] < 0.7 < mean[2] < 0.9
+    without_failures, _ = estimate_over_envs([many[5:], few])
+    assert without_failures[0] > iqm[0]
+
+
+def test_intervals_over_envs_are_of_the_seeds_of_each():
+    """Envs differ, their seeds do not: nothing to resample. Of one seed on an env there is no interval."""
+    iqm, mean = estimate_over_envs([np.zeros(3), np.ones(6)])
+    assert iqm == mean == (0.5, 0.5, 0.5)
+    assert np.isnan(estimate_over_envs([np.zeros(1), np.ones(6)])[0][1:]).all()
 
 
 def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path):
