@@ -79,6 +79,19 @@ def make_env(env: GymEnv | Callable[[], gym.Env] | str, verbose: int = 0) -> Gym
         raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
 
 
+def check_early_resets(env: VecEnv) -> None:
+    """Raise if a Monitor forbids them: each episode starts with a seeded reset, after the one that a VecEnv makes itself."""
+    try:
+        allowed = env.get_attr("allow_early_resets")[0] if env.has_attr("allow_early_resets") else True
+    except NotImplementedError:  # a VecEnv that gives no access to its envs
+        return
+    if not allowed:
+        raise ValueError(
+            "env must be in no Monitor(allow_early_resets=False), since each episode starts with a seeded reset, got one; "
+            "SB3's default is allow_early_resets=True"
+        )
+
+
 def alive_bonus(env: VecEnv) -> float:
     """What Gymnasium's walking robots (Hopper, Walker2d, Ant, Humanoid) are paid for a step before they fall; else 0.
 

@@ -86,6 +86,7 @@ def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2
     mean = actions.mean(axis=0)
     _, singular, directions = np.linalg.svd(actions - mean, full_matrices=False)
     directions = directions[:2] * np.sign(directions[:2].sum(axis=1, keepdims=True))  # the same signs on each machine
+    directions = np.pad(directions, ((0, 2 - len(directions)), (0, 0)))  # a single probing action has one direction
     share = singular**2 / max(float((singular**2).sum()), 1e-12)
 
     def project(vectors: np.ndarray) -> np.ndarray:

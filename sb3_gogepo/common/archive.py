@@ -50,8 +50,8 @@ class UnsavedValue:
 def encode(value: Any) -> Any:
     """Express ``value`` in JSON.
 
-    Known: JSON's own types, tuples, deques, NumPy scalars and arrays, Box, Discrete and Dict spaces, SB3's schedules,
-    importable classes, devices.
+    Known: JSON's own types, paths, tuples, deques, NumPy scalars and arrays, Box, Discrete and Dict spaces, SB3's
+    schedules, importable classes, devices.
 
     :raises TypeError: for anything else.
     """
@@ -67,6 +67,8 @@ def encode(value: Any) -> Any:
         return encode(value.value_schedule)
     if isinstance(value, th.device):
         return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, type) and "<locals>" not in value.__qualname__ and value.__module__ != "__main__":
         return {TAG: "class", "module": value.__module__, "name": value.__qualname__}
     # By name: rl_zoo3's SimpleLinearSchedule ("lin_<x>") is known without importing rl_zoo3

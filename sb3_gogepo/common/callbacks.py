@@ -73,7 +73,11 @@ class ResumableCheckpointCallback(BaseCallback):
             self._old_handlers = {number: signal.signal(number, self._receive) for number in self.signals}
 
     def _receive(self, number: int, frame: Any) -> None:
-        if self._received is not None:  # asked twice: at once
+        assert isinstance(self.model, CommandAlgorithm)
+        if (
+            self._received is not None or not self.model._is_learning
+        ):  # asked twice, or learn was left by an exception: at once
+            self._received = number
             self._hand_on()
             return
         self._received = number

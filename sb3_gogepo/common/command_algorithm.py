@@ -208,7 +208,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
             total_timesteps, callback, log_interval, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
         next_log = self._episode_num
-        with self._workers():
+        with self._learning(), self._workers():
             while self.num_timesteps < total_steps:
                 self._update_current_progress_remaining(self.num_timesteps, total_steps)
                 self._iteration_start = iteration_start(self)
@@ -225,7 +225,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
                     self.dump_logs()
             else:  # a last boundary
                 self._iteration_start = iteration_start(self)
-        callback.on_training_end()
+            callback.on_training_end()
         self._iteration_start = None
         return self
 
@@ -370,10 +370,11 @@ class CommandAlgorithm(EpisodicAlgorithm):
 
         :param commands: (n_commands,) returns.
         :param n_eval_episodes: episodes a command.
-        :param env: where to run; None: the training env. Returns are the env's own, plus ``alive_bonus_offset`` a step,
-            so that they compare with the commands. Statistics of a VecNormalize stay as they are.
+        :param env: where to run; None: the training env (not in a callback's ``on_step``: its episodes are going on). Returns
+            are the env's own, plus ``alive_bonus_offset`` a step, so that they compare with the commands. Statistics of a
+            VecNormalize stay as they are.
         :param seed: the k-th episode of each command is reset with ``seed + k``.
-        :raises ValueError: for a command that is not finite, or if there is no env.
+        :raises ValueError: for a command that is not finite, or if there is no env, or it is needed by the training.
         """
         values = np.array([check_command(command) for command in np.atleast_1d(np.asarray(commands, dtype=object))])
         if not len(values):
@@ -383,6 +384,8 @@ class CommandAlgorithm(EpisodicAlgorithm):
         vec_env = self.env if env is None else self._wrap_env(env)
         if vec_env is None:
             raise ValueError("there is no env to evaluate in: pass env=")
+        if env is None and self._is_stepping:
+            raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
         seeds = [seed + k for k in range(n_eval_episodes)]
         try:

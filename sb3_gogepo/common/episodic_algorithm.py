@@ -45,12 +45,14 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
         #: Makes the env of a worker; None: workers get copies of ``env``. Not saved.
         self.env_fn = env_fn
         self._pool: WorkerPool | None = None  # while learning
+        self._is_learning = False
+        self._is_stepping = False  # is a callback looking at a step of an episode that goes on?
         self._discarded_num = 0
         self._discarded_in_a_row = 0
         self._skipped_steps = 0  # gradient steps
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "env_fn", "_pool"]
+        return [*super()._excluded_save_params(), "env_fn", "_pool", "_is_learning", "_is_stepping"]
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As SB3's; workers will run copies of this env, until ``env_fn`` is set."""
@@ -60,6 +62,15 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
     @property
     def _pool_settings(self) -> PoolSettings:
         return check_rollout(self.rollout_backend, self.rollout_workers, self.rollout_kwargs)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """``_is_learning`` within this context, however it is left."""
+        self._is_learning = True
+        try:
+            yield
+        finally:
+            self._is_learning = False
 
     @contextmanager
     def _workers(self) -> Iterator[None]:
@@ -144,7 +155,11 @@ class EpisodicAlgorithm(PicklefreeAlgorithm):
                 )
             self._update_info_buffer(infos, dones)
             callback.update_locals({"self": self, "infos": infos, "dones": dones, "candidates": candidates})
-            return callback.on_step()
+            self._is_stepping = True
+            try:
+                return callback.on_step()
+            finally:
+                self._is_stepping = False
 
         return on_step
 

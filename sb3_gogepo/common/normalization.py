@@ -14,6 +14,8 @@ from sb3_gogepo.common.policy_weights import Layer
 
 #: below it, an observation's standard deviation counts as 1 when a policy is folded: what never changed has no unit
 SMALLEST_STD = 1e-5
+#: below it, returns count as equal
+SMALLEST_SPREAD = 1e-6
 
 
 class Moments(NamedTuple):
@@ -115,8 +117,9 @@ class ReturnScaler(nn.Module):
         """Standardize (n_returns,) returns: their mean is the offset, their standard deviation the scale.
 
         Where a few returns far above all others would be scaled to huge values, the scale is larger, so that the best
-        return is scaled to 3. Fewer than two returns change nothing.
+        return is scaled to 3. Fewer than two returns change nothing, equal ones have the scale 1.
         """
         if len(returns) > 1:
             mean = float(returns.mean())
-            self.set(offset=mean, scale=max(float(returns.std()), (float(returns.max()) - mean) / 3, 1e-6))
+            spread = max(float(returns.std()), (float(returns.max()) - mean) / 3)
+            self.set(offset=mean, scale=spread if spread >= SMALLEST_SPREAD else 1.0)

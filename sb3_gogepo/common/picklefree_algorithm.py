@@ -33,6 +33,7 @@ from sb3_gogepo.common.load_checks import (
 from sb3_gogepo.common.progress_bar import CountedStepsProgressBarCallback
 from sb3_gogepo.common.run_state import IterationStart, encode_run_state, generator_states, iteration_start, restore_run_state
 from sb3_gogepo.common.untrusted import InvalidFileError, check_finite
+from sb3_gogepo.envs import check_early_resets
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PicklefreeAlgorithm")
 
@@ -91,6 +92,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             check_number("log_interval", log_interval, minimum=1, integer=True)
         if self.env is None:
             raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
+        check_early_resets(self.env)
         unsaved = [name for name, value in vars(self).items() if isinstance(value, archive.UnsavedValue)]
         if unsaved:
             raise ValueError(f"{unsaved[0]} did not come with the file: pass {unsaved[0]}= to load")
@@ -216,6 +218,9 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         if model.env is not None:
             check_for_correct_spaces(model.env, settings["observation_space"], settings["action_space"])
             settings["n_envs"] = model.n_envs
+        for buffer in ("ep_info_buffer", "ep_success_buffer"):  # Monitors may put anything into them; learn makes new ones
+            if isinstance(settings.get(buffer), archive.UnsavedValue):
+                settings[buffer] = None
         model.__dict__.update({**settings, **given})
         try:
             model._setup_model()

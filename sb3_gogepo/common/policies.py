@@ -271,9 +271,15 @@ class GeneratorPolicy(PicklefreePolicy):
 
 
 def check_activation(name: str, value: Any) -> None:
-    """Raise unless ``value`` is a module class."""
+    """Raise unless ``value`` is a class of modules that have nothing to learn: what is generated are weights and biases."""
     if not (isinstance(value, type) and issubclass(value, nn.Module)):
         raise ValueError(f"{name} must be a torch.nn.Module class such as torch.nn.Tanh, got {value!r}")
+    try:
+        state = value().state_dict()
+    except TypeError as error:
+        raise ValueError(f"{name} must be a torch.nn.Module class that needs no arguments, got {value!r}: {error}") from error
+    if state:
+        raise ValueError(f"{name} must be a torch.nn.Module class without parameters, got {value!r} with {', '.join(state)}")
 
 
 def check_command(command: float) -> float:

@@ -111,7 +111,7 @@ class PolicyBuffer:
         return ranks
 
     def _n_elites(self, batch_size: int) -> int:
-        return int(self.elite_fraction * batch_size)
+        return round(self.elite_fraction * batch_size)
 
     def _indices(self, ages: np.ndarray) -> np.ndarray:
         return (self.n_added - 1 - ages) % self.buffer_size

@@ -179,14 +179,17 @@ def run_actors(
     """
     n_candidates, n_envs = len(seeds), env.num_envs
     vec_normalize = unwrap_vec_normalize(env)
+    # envs may give others than their space says, which DummyVecEnv casts and SubprocVecEnv does not; normalized are float32
+    dtype = env.observation_space.dtype if vec_normalize is None else None
     seeded = _resets_are_seeded(env)
     episodes: list[Episode | None] = [None] * n_candidates
     running: list[Any] = [i if i < n_candidates else None for i in range(n_envs)]  # candidate of each env; None: it idles
     waiting = iter(range(n_envs, n_candidates))
-    if not seeded or is_vecenv_wrapped(env, VecMonitor):  # wrappers that must see this reset
-        observations = np.array(env.reset())
     if seeded:
+        reset_counters(env)
         observations = np.stack([_reset(env, i, seeds[k or 0]) for i, k in enumerate(running)])
+    else:
+        observations = np.array(env.reset())
     can_end_early = seeded and not is_vecenv_wrapped(env, VecMonitor)
     returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
@@ -201,7 +204,7 @@ def run_actors(
         observations = discards.only_finite("observation", observations, lengths)
         actions = discards.only_finite("action", actors(observations), lengths)
         stepped, rewards, dones, infos = env.step(actions)
-        observations = np.array(stepped)  # a copy: a VecEnv may reuse its own
+        observations = np.array(stepped, dtype=dtype)  # a copy: a VecEnv may reuse its own
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
         raw_rewards = raw_rewards.astype(np.float32)  # DummyVecEnv gives float32, SubprocVecEnv float64: round both alike
         raw_rewards = discards.only_finite("reward", raw_rewards, lengths)
@@ -252,5 +255,20 @@ def _resets_are_seeded(env: VecEnv) -> bool:
 def _reset(env: VecEnv, index: int, seed: int) -> np.ndarray:
     """Seeded reset of one env of a VecEnv; (n_obs,), normalized if ``env`` is a VecNormalize."""
     observation, _ = env.env_method("reset", seed=int(seed), indices=index)[0]
+    observation = np.asarray(observation, dtype=env.observation_space.dtype)
     vec_normalize = unwrap_vec_normalize(env)
-    return np.asarray(observation if vec_normalize is None else vec_normalize.normalize_obs(observation))
+    return observation if vec_normalize is None else np.asarray(vec_normalize.normalize_obs(observation))
+
+
+def reset_counters(env: VecEnv) -> None:
+    """A VecMonitor must see a reset before seeded ones that it does not see. Nobody acts on what this reset observes, and it
+    is not seeded: a VecNormalize learns nothing from it."""
+    if not is_vecenv_wrapped(env, VecMonitor):
+        return
+    vec_normalize = unwrap_vec_normalize(env)
+    if vec_normalize is None:
+        env.reset()
+        return
+    was_training, vec_normalize.training = vec_normalize.training, False
+    env.reset()
+    vec_normalize.training = was_training

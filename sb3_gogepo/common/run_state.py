@@ -49,13 +49,19 @@ def vec_normalize_state(vec_normalize: VecNormalize | None) -> dict[str, Any]:
     if vec_normalize is None:
         return {}
     state: dict[str, Any] = {"vec_normalize.returns": vec_normalize.returns.copy()}
-    for key in STATISTICS:
-        statistics = getattr(vec_normalize, key, None)  # there is no obs_rms without norm_obs
-        if isinstance(statistics, RunningMeanStd):
-            moments = [np.ravel(part) for part in (statistics.mean, statistics.var)]
-            state[f"vec_normalize.{key}"] = np.stack(moments).astype(np.float64)
-            state[f"vec_normalize.{key}.count"] = float(statistics.count)
+    for key, statistics in _running_statistics(vec_normalize).items():
+        moments = [np.ravel(part) for part in (statistics.mean, statistics.var)]
+        state[f"vec_normalize.{key}"] = np.stack(moments).astype(np.float64)
+        state[f"vec_normalize.{key}.count"] = float(statistics.count)
     return state
+
+
+def _running_statistics(vec_normalize: VecNormalize) -> dict[str, RunningMeanStd]:
+    """Those of observations, for Dict observations one a key, and of returns; no ``obs_rms`` without ``norm_obs``."""
+    found: dict[str, Any] = {key: getattr(vec_normalize, key, None) for key in STATISTICS}
+    if isinstance(found["obs_rms"], dict):
+        found |= {f"obs_rms.{key}": statistics for key, statistics in found["obs_rms"].items()}
+    return {key: statistics for key, statistics in found.items() if isinstance(statistics, RunningMeanStd)}
 
 
 def encode_run_state(state: dict[str, Any]) -> dict[str, Any]:
@@ -92,9 +98,9 @@ def restore_run_state(state: dict[str, Any], vec_normalize: VecNormalize | None)
         returns = state["vec_normalize.returns"].numpy().copy()
         if returns.shape == vec_normalize.returns.shape:  # with another number of envs, they begin anew
             vec_normalize.returns = returns
-    for key, (mean, var, count) in statistics.items():
-        running = getattr(vec_normalize, key)
-        running.mean, running.var, running.count = mean, var, count
+        running = _running_statistics(vec_normalize)
+        for key, moments in statistics.items():
+            running[key].mean, running[key].var, running[key].count = moments
 
 
 def _decode_numpy_state(state: dict[str, Any]) -> tuple[str, np.ndarray, int, int, float]:
@@ -109,14 +115,11 @@ def _decode_numpy_state(state: dict[str, Any]) -> tuple[str, np.ndarray, int, in
 
 
 def _decode_statistics(state: dict[str, Any], vec_normalize: VecNormalize) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
-    """mean, variance and count for each of the env's :data:`STATISTICS`."""
+    """mean, variance and count for each of the env's :func:`_running_statistics`."""
     if "vec_normalize.returns" not in state:
         raise ValueError("it holds no statistics for the env's VecNormalize: the run that saved it had none")
     decoded = {}
-    for key in STATISTICS:
-        statistics = getattr(vec_normalize, key, None)
-        if not isinstance(statistics, RunningMeanStd):
-            continue
+    for key, statistics in _running_statistics(vec_normalize).items():
         saved = state.get(f"vec_normalize.{key}")
         if saved is None or saved.shape != (2, np.size(statistics.mean)):
             raise ValueError(f"its VecNormalize statistics do not fit those of the env ({key})")

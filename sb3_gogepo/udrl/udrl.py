@@ -38,6 +38,7 @@ from sb3_gogepo.common.checks import check_bool, check_number
 from sb3_gogepo.common.command_algorithm import CommandAlgorithm
 from sb3_gogepo.common.faults import step_if_finite
 from sb3_gogepo.common.losses import likelihood_loss
+from sb3_gogepo.common.normalization import SMALLEST_SPREAD
 from sb3_gogepo.common.rollout import Actors, Episode, run_actors
 from sb3_gogepo.udrl.acting import CommandActors
 from sb3_gogepo.udrl.episode_buffer import EpisodeBuffer
@@ -275,8 +276,9 @@ class UDRL(CommandAlgorithm):
 
     def _update_scalers(self) -> None:
         buffer, policy = self.replay_buffer, self.policy
-        largest = max(float(np.abs(buffer.stored_returns).max()), 1e-6)
-        policy.return_scaler.set(offset=0.0, scale=largest if self.return_scale is None else 1 / self.return_scale)
+        largest = float(np.abs(buffer.stored_returns).max())
+        scale = largest if largest >= SMALLEST_SPREAD else 1.0
+        policy.return_scaler.set(offset=0.0, scale=scale if self.return_scale is None else 1 / self.return_scale)
         policy.horizon_scaler.set(
             offset=0.0, scale=buffer.lengths.max() if self.horizon_scale is None else 1 / self.horizon_scale
         )

@@ -156,6 +156,25 @@ def test_the_result_does_not_depend_on_the_number_of_envs(make_model):
         assert sorted(info["r"] for info in model.ep_info_buffer) == sorted(info["r"] for info in expected.ep_info_buffer)
 
 
+class Float64(Seeded):
+    """Gives observations that its space does not promise."""
+
+    def _observation(self):
+        return np.array([self.start, self.t]) / 3
+
+
+def test_nor_on_the_precision_of_observations(make_model):
+    def train(n_envs, vec_env_cls=DummyVecEnv):
+        env = make_vec_env(Float64, n_envs, vec_env_cls=vec_env_cls)
+        model = make_model(env, n_candidates=4).learn(80)
+        env.close()
+        return model
+
+    expected = train(1)
+    for model in (train(4), train(2, SubprocVecEnv)):
+        assert_same_result(expected, model)
+
+
 def test_as_many_candidates_as_envs(make_model):
     model = make_model(make_vec_env(ConstantObs, 3))
     assert len(model.propose_candidates().commands) == 3
@@ -505,6 +524,20 @@ def test_evaluate_commands_does_not_change_the_training(make_model):
         model.learn(30, reset_num_timesteps=False)
     assert_same_result(one, two)
     assert [info["r"] for info in one.ep_info_buffer] == [info["r"] for info in two.ep_info_buffer]
+
+
+def test_evaluate_commands_needs_an_env_of_its_own_in_the_midst_of_episodes(make_model):
+    model = make_model()
+
+    def on_step(seen, _):
+        other = seen["self"]
+        assert len(other.evaluate_commands([1.0], n_eval_episodes=2, env=Seeded()).mean_returns) == 1
+        with pytest.raises(ValueError, match="env must be another one in on_step"):
+            other.evaluate_commands([1.0], n_eval_episodes=2)
+        return False
+
+    model.learn(20, callback=on_step)
+    assert len(model.evaluate_commands([1.0], n_eval_episodes=2).mean_returns) == 1
 
 
 def test_evaluate_commands_leaves_vec_normalize_alone(make_model):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_gogepo import UDRLPG, GoGePo
@@ -68,6 +69,8 @@ POLICY_ARGUMENTS = [
     (dict(activation_fn="tanh"), "activation_fn must be a torch.nn.Module class .*got 'tanh'"),
     (dict(activation_fn=th.tanh), "activation_fn must be a torch.nn.Module class .*got <built-in"),
     (dict(activation_fn=th.nn.Tanh()), r"activation_fn must be a torch.nn.Module class .*got Tanh\(\)"),
+    (dict(activation_fn=th.nn.PReLU), "activation_fn must be a torch.nn.Module class without parameters, .* with weight"),
+    (dict(activation_fn=th.nn.Linear), "activation_fn must be a torch.nn.Module class that needs no arguments, got"),
 ]
 
 GENERATOR_POLICY_ARGUMENTS = [
@@ -241,6 +244,11 @@ def test_total_timesteps(total_timesteps, make_model):
 def test_log_interval(log_interval, make_model):
     with pytest.raises(ValueError, match=f"log_interval must be an integer >= 1, got {log_interval}"):
         make_model().learn(10, log_interval=log_interval)
+
+
+def test_a_monitor_that_forbids_early_resets(make_model):
+    with pytest.raises(ValueError, match=r"env must be in no Monitor\(allow_early_resets=False\)"):
+        make_model(Monitor(Seeded(), allow_early_resets=False)).learn(10)
 
 
 def test_a_model_refused_by_its_arguments_opens_no_env(algorithm):

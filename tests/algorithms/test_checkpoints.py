@@ -10,12 +10,13 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from benchmarks.reliability_runs import fingerprint
 from sb3_gogepo import GPIM, InvalidFileError, ResumableCheckpointCallback, latest_checkpoint
 from sb3_gogepo.common import checkpoints
 from sb3_gogepo.gpim import Navigation2D
+from tests.helpers import assert_same_result
 from tests.toy_envs import Seeded
 
 FILES = {"model.zip", "replay_buffer.pkl", "run_state.pt"}
@@ -67,6 +68,21 @@ def test_a_run_goes_on_exactly(n_envs, n_candidates, normalize, make_model, algo
     assert 0 < second.num_timesteps <= 70
     second.learn(120 - second.num_timesteps, reset_num_timesteps=False)
     assert fingerprint(second) == expected
+
+
+@pytest.mark.parametrize("order", [(VecMonitor, VecNormalize), (VecNormalize, VecMonitor)], ids=["inside", "outside"])
+def test_a_run_under_vec_monitor_and_vec_normalize_goes_on_exactly(order, make_model, algorithm, tmp_path):
+    """The reset that only the VecMonitor needs is not seeded: no statistics may depend on it."""
+
+    def make_env():
+        inner, outer = order
+        return outer(inner(DummyVecEnv([Seeded] * 2)))
+
+    whole = make_model(make_env()).learn(60)
+    make_model(make_env()).learn(30).save_checkpoint(tmp_path)
+    resumed = algorithm.load_checkpoint(tmp_path, make_env())
+    resumed.learn(60 - resumed.num_timesteps, reset_num_timesteps=False)
+    assert_same_result(resumed, whole)
 
 
 def test_a_seed_makes_it_go_on_otherwise(make_model, algorithm, tmp_path):
@@ -207,6 +223,18 @@ def test_a_second_signal_is_handed_on_at_once(make_model, tmp_path):
             assert received
 
         model.learn(30, callback=[Do(5, twice), callback])
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def test_after_an_exception_the_first_signal_is_handed_on(make_model, tmp_path):
+    received = []
+    old = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        with pytest.raises(ZeroDivisionError):
+            make_model().learn(30, callback=[ResumableCheckpointCallback(10**6, tmp_path), Do(5, lambda model: 1 / 0)])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, old)
 

@@ -6,12 +6,14 @@ import os
 import pickle
 import zipfile
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_gogepo import UDRL, UDRLPG, GeneratedPolicy, GoGePo, presets
@@ -547,6 +549,32 @@ def test_a_generated_policys_file_is_no_generators(saved, tmp_path):
 
 
 # ---------------------------------------------------------------- schedules that cannot be saved
+
+
+def test_a_path_of_logs_is_saved(make_model, tmp_path, algorithm):
+    make_model(tensorboard_log=tmp_path / "logs").save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model", env=Seeded())
+    assert loaded.tensorboard_log == str(tmp_path / "logs")
+    assert loaded.learn(10).num_timesteps >= 10
+
+
+class Told(gym.Wrapper):
+    """Gives a Monitor something that no JSON can express."""
+
+    def step(self, action):
+        *others, info = self.env.step(action)
+        return *others, {**info, "secret": {1, 2}}
+
+
+def test_what_monitors_collect_is_not_needed_to_go_on(make_model, tmp_path, algorithm):
+    def make_env():
+        return Monitor(Told(Seeded()), info_keywords=("secret",))
+
+    model = make_model(make_env()).learn(20)
+    with pytest.warns(UserWarning, match="ep_info_buffer was not saved"):
+        model.save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model", env=make_env())
+    assert len(loaded.learn(20, reset_num_timesteps=False).ep_info_buffer)
 
 
 def test_a_lambda_schedule_must_be_passed_again(make_model, tmp_path, algorithm):

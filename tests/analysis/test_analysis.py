@@ -89,6 +89,14 @@ def test_map_without_an_evaluator_uses_random_states():
     assert result.points.shape == (len(model.replay_buffer), 2)
 
 
+def test_map_of_a_single_probing_action():
+    policy_kwargs = dict(net_arch=[], generator_net_arch=[8], n_evaluators=1, n_probing_states=1, evaluator_net_arch=[])
+    result = map_policies(make(policy_kwargs=policy_kwargs).learn(60))
+    assert result.points.shape[1] == 2
+    assert (result.points[:, 1] == 0).all()
+    assert result.explained == pytest.approx((1.0, 0.0))
+
+
 def test_map_of_few_policies_and_too_many():
     model = make()
     with pytest.raises(ValueError, match=r"must hold at least 3 policies, got 0"):

@@ -171,6 +171,13 @@ def test_bad_arguments(kwargs, message):
         PolicyBuffer(**{**dict(buffer_size=4, n_weights=2), **kwargs})
 
 
+def test_number_of_elites_is_rounded():
+    """0.29 * 100 is 28.999999999999996."""
+    buffer = PolicyBuffer(buffer_size=3, n_weights=1, elite_fraction=0.29, seed=0)
+    buffer.add(th.zeros(1), 0.0, 1.0)
+    assert buffer.sample(100).elite_counts.sum() == 29
+
+
 def test_elites_are_drawn_by_rank_of_return():
     """Half of the draws follow the ages, half the returns."""
     buffer = PolicyBuffer(buffer_size=3, n_weights=1, recency=1.0, elite_fraction=0.5, seed=0)
