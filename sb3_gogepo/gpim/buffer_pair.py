@@ -30,7 +30,7 @@ class BufferPair:
     def add_skills(self, skills: list[GoalEpisode], latents: LatentSchedule) -> int:
         """Store (s, a, s', latent) of episodes of the skill policy; returns the number of steps stored.
 
-        The step that ends a segment goes on with its own latent: for the skill policy a latent lasts.
+        The step that ends a segment goes on with the next segment's latent, as the episode did; the last step with its own.
         """
         n_steps = 0
         for i, episode in enumerate(skills):
@@ -57,13 +57,13 @@ class BufferPair:
                 _warn_of_dropped_episode()
                 continue
             desired = goal.goals[np.minimum(np.arange(episode.length + 1), skill.length)]
-            sources = skill.observations[goal.target_indices[np.minimum(np.arange(episode.length), skill.length - 1)]]
+            targets = goal.target_indices[np.minimum(np.arange(episode.length), skill.length - 1)]
             self.goal.add_episode(
                 {"observation": episode.observations, "desired_goal": desired},
                 episode.actions,
-                latents.of_steps(i, episode.length),
+                latents.of_steps(i, skill.length)[targets - 1],  # the skill policy's, when it got there
                 episode.terminated,
-                sources=sources,
+                sources=skill.observations[targets],
             )
             n_steps += episode.length
         return n_steps

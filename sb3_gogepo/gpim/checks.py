@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_gogepo.common.checks import check_bool, check_choice, check_fraction, check_number, check_schedule
 from sb3_gogepo.gpim.relabelling import GOAL_TYPES
@@ -67,4 +68,20 @@ def check_goal_space(space: spaces.Space, goal_type: str, segment_length: int | 
         raise ValueError(
             "goal_type 'sequence' needs a flat desired_goal, a whole number of achieved goals long, "
             f"got {desired} for {achieved}"
+        )
+
+
+def check_box_has_width(space: spaces.Space) -> None:
+    """Raise if an action has no range: SAC scales actions by it."""
+    if isinstance(space, spaces.Box) and not (space.low < space.high).all():
+        raise ValueError(f"GPIM needs action bounds with low < high, got {space}; leave the others out in a wrapper")
+
+
+def check_goals_are_raw(env: VecEnv) -> None:
+    """Raise if a VecNormalize changes goals: it would scale those that were achieved otherwise than those desired."""
+    vec_normalize = unwrap_vec_normalize(env)
+    if vec_normalize is not None and vec_normalize.norm_obs and set(vec_normalize.norm_obs_keys or ()) - {"observation"}:
+        raise ValueError(
+            "GPIM needs goals as the env gives them: use VecNormalize(..., norm_obs_keys=['observation']), "
+            f"got norm_obs_keys={vec_normalize.norm_obs_keys}"
         )

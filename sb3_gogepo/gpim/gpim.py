@@ -27,12 +27,12 @@ from sb3_gogepo.common.checks import check_action_space, check_sb3_arguments
 from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm, draw_seed
 from sb3_gogepo.envs import make_env
 from sb3_gogepo.gpim.buffer_pair import BufferPair
-from sb3_gogepo.gpim.checks import SETTINGS, check_goal_space, check_settings
+from sb3_gogepo.gpim.checks import SETTINGS, check_box_has_width, check_goal_space, check_goals_are_raw, check_settings
 from sb3_gogepo.gpim.latent_buffer import LatentBuffer, LatentSamples
 from sb3_gogepo.gpim.learner import SACLearner
 from sb3_gogepo.gpim.policies import GPIMPolicy
 from sb3_gogepo.gpim.relabelling import Relabelled, goal_errors, relabel
-from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule, run_goal_episodes
+from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule, only_finite, run_goal_episodes
 
 SelfGPIM = TypeVar("SelfGPIM", bound="GPIM")
 
@@ -105,6 +105,8 @@ class GPIM(PicklefreeAlgorithm):
             if isinstance(env.action_space, spaces.Discrete):
                 raise ValueError(f"GPIM supports Box action spaces, as SAC does, got {env.action_space}")
             check_action_space(env.action_space, "GPIM")
+            check_box_has_width(env.action_space)
+            check_goals_are_raw(env)
         super().__init__(
             policy=policy,
             env=env,
@@ -224,7 +226,7 @@ class GPIM(PicklefreeAlgorithm):
         seeds = np.random.SeedSequence(entropy=self.run_seed, spawn_key=(self._iteration_num,))
         rng = np.random.default_rng(seeds)
         th.manual_seed(int(rng.integers(2**63)))
-        is_skill_stage = self.skill_steps is None or self.num_timesteps < self.skill_steps
+        is_skill_stage = self.skill_steps is None or self.skill_timesteps < self.skill_steps
         is_goal_stage = self.skill_steps is None or not is_skill_stage
         callback.on_rollout_start()
         latents = LatentSchedule(rng, self.n_envs, self.policy.n_latents, self.segment_length)
@@ -279,7 +281,7 @@ class GPIM(PicklefreeAlgorithm):
             if self.goal_timesteps < self.learning_starts:
                 return self._random_actions(rng)
             desired = np.stack([goal.goals[min(step, len(goal.goals) - 1)] for goal in goals])
-            seen = {"observation": observations["observation"], "desired_goal": np.nan_to_num(desired)}
+            seen = {"observation": observations["observation"], "desired_goal": only_finite(desired)}
             return self.policy.goal_policy.predict(seen, deterministic=False)[0]
 
         return self._run_episodes(rng, act, "goal_timesteps", callback)

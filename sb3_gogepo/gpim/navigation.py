@@ -59,6 +59,8 @@ class Navigation2D(gym.Env):
         check_number("horizon", horizon, minimum=1, integer=True)
         check_number("max_step", max_step, minimum=0, exclusive=True)
         check_number("n_subgoals", n_subgoals, minimum=1, integer=True)
+        if goal_type == "sequence" and n_subgoals > horizon:
+            raise ValueError(f"n_subgoals must be at most horizon, {horizon}, got {n_subgoals}")
         self.layout, self.goal_type, self.goal_space = layout, goal_type, goal_space
         self.horizon, self.max_step, self.render_mode = horizon, max_step, render_mode
         self.n_subgoals = n_subgoals if goal_type == "sequence" else 1

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapped, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_gogepo.common.rollout import _resets_are_seeded
+from sb3_gogepo.common.rollout import _resets_are_seeded, reset_counters
 
 #: ({key: (n_envs, ...)} observations, number of the step) -> (n_envs, \*action_shape) actions
 Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
@@ -78,7 +78,7 @@ def run_goal_episodes(
     active = list(range(n_envs))
     step = 0
     while active:
-        chosen = act({key: np.nan_to_num(values) for key, values in observations.items()}, step)  # it cannot see NaN
+        chosen = act({key: only_finite(values) for key, values in observations.items()}, step)
         stepped, _, dones, infos = env.step(chosen)
         assert isinstance(stepped, dict)
         observations = {key: np.array(values) for key, values in stepped.items()}  # a copy: a VecEnv may reuse its own
@@ -95,14 +95,18 @@ def run_goal_episodes(
     return [GoalEpisode(np.stack(seen[i]), np.stack(achieved[i]), np.stack(actions[i]), terminated[i]) for i in range(n_envs)]
 
 
+def only_finite(values: np.ndarray) -> np.ndarray:
+    """What a policy may see, with 0 for the rest. Such an episode is dropped when it has ended."""
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
 def _reset(env: VecEnv, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     """Reset all envs, each with its own seed where that is possible."""
     if not _resets_are_seeded(env):
         observations = env.reset()
         assert isinstance(observations, dict)
         return {key: np.array(values) for key, values in observations.items()}
-    if is_vecenv_wrapped(env, VecMonitor):  # it must see the reset
-        env.reset()
+    reset_counters(env)
     single = [env.env_method("reset", seed=int(seed), indices=i)[0][0] for i, seed in enumerate(seeds)]
     stacked: Any = {key: np.stack([observation[key] for observation in single]) for key in single[0]}
     vec_normalize = unwrap_vec_normalize(env)

@@ -126,6 +126,26 @@ def test_two_stages(make_model):
     assert not th.equal(acting, model.policy.goal_policy.actor.mu.weight)
 
 
+def test_what_is_frozen_stays_so_when_steps_are_counted_anew(make_model):
+    model = make_model(skill_steps=40).learn(80)
+    frozen = {name: value.clone() for name, value in model.policy.state_dict().items() if "goal_policy" not in name}
+    goal_steps = model.goal_timesteps
+    model.learn(40)
+    assert all(th.equal(value, model.policy.state_dict()[name]) for name, value in frozen.items())
+    assert model.goal_timesteps == goal_steps + 20
+
+
+def test_latents_are_those_that_led_the_skill_policy_to_the_goals(make_model):
+    """Two segments of five steps. The last state was reached with the second latent, the middle with the first."""
+    fixed = make_model(segment_length=5, seed=1).learn(20).replay_buffer
+    reached_with = fixed.skill.latents[9]
+    assert reached_with != fixed.skill.latents[0]
+    assert (fixed.goal.latents[:10] == reached_with).all()
+    env = make_env(goal_type="sequence")
+    sequence = make_model(env, goal_type="sequence", segment_length=5).learn(20).replay_buffer
+    assert (sequence.goal.latents[:10] == sequence.skill.latents[:10]).all()
+
+
 def test_random_actions_and_no_training_first(make_model):
     model = make_model(learning_starts=1000)
     before = parameters_of(model)
@@ -133,12 +153,13 @@ def test_random_actions_and_no_training_first(make_model):
     assert len(model.replay_buffer.skill) == 30
 
 
-def test_nothing_that_is_not_finite_is_stored(make_model):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nothing_that_is_not_finite_is_stored(value, make_model):
     class Broken(gym.ObservationWrapper):
         def observation(self, observation):
-            return {**observation, "observation": observation["observation"] * np.nan}
+            return {**observation, "observation": np.full_like(observation["observation"], value, dtype=np.float64)}
 
-    model = make_model(Broken(make_env()))
+    model = make_model(Broken(make_env()), learning_starts=0)
     with pytest.warns(UserWarning, match="an episode was dropped: an observation is not finite"):
         model.learn(40)
     assert len(model.replay_buffer) == 0
@@ -177,9 +198,32 @@ def test_envs_that_end_at_different_times(make_model):
 
 
 def test_vec_normalize(make_model):
-    env = VecNormalize(make_vec_env(make_env, 2), norm_obs=True, norm_reward=True)
+    env = VecNormalize(make_vec_env(make_env, 2), norm_obs_keys=["observation"])
     model = make_model(env).learn(80)
     assert np.abs(model.replay_buffer.skill.observations["observation"]).max() > 1
+    assert np.abs(model.replay_buffer.goal.observations["desired_goal"]).max() <= 1
+
+
+def test_goals_are_not_normalized(make_model):
+    """Those achieved and those desired would be scaled by statistics of their own."""
+    with pytest.raises(ValueError, match=r"norm_obs_keys=.'observation'.*got norm_obs_keys=.*'desired_goal'"):
+        make_model(VecNormalize(make_vec_env(make_env, 2)))
+    assert make_model(VecNormalize(make_vec_env(make_env, 2), norm_obs=False)).learn(40).num_timesteps == 40
+
+
+def test_a_run_under_vec_normalize_goes_on_exactly(make_model, tmp_path):
+    def make_normalized():
+        return VecNormalize(make_vec_env(make_env, 2), norm_obs_keys=["observation"])
+
+    whole = make_model(make_normalized()).learn(160)
+    first = make_model(make_normalized()).learn(80)
+    first.save_checkpoint(tmp_path)
+    resumed = GPIM.load_checkpoint(tmp_path, make_normalized())
+    statistics = [model.env.obs_rms["observation"] for model in (first, resumed)]
+    assert statistics[0].count == statistics[1].count > 80
+    assert np.array_equal(statistics[0].mean, statistics[1].mean)
+    resumed.learn(80, reset_num_timesteps=False)
+    assert_same_result(resumed, whole)
 
 
 def test_evaluation_callbacks_and_logs(make_model, tmp_path):
@@ -357,6 +401,7 @@ def goal_env(action_space=BOX, **replaced):
         ),
         (dict(env=goal_env(spaces.Discrete(2))), "GPIM supports Box action spaces"),
         (dict(env=goal_env(spaces.Box(-np.inf, 1, (2,)))), "GPIM needs finite action bounds"),
+        (dict(env=goal_env(spaces.Box(0, np.array([1, 0], np.float32)))), "GPIM needs action bounds with low < high"),
     ],
 )
 def test_wrong_constructor_arguments(arguments, message, make_model):

@@ -55,6 +55,12 @@ def test_gymnasium_agrees(kind):
     check_env(Navigation2D(**KINDS[kind][0], render_mode="rgb_array"), skip_render_check=False)
 
 
+def test_as_many_places_as_steps_at_most():
+    assert Navigation2D(goal_type="sequence", horizon=3, n_subgoals=3).reset()[0]["desired_goal"].shape == (6,)
+    with pytest.raises(ValueError, match="n_subgoals must be at most horizon, 3, got 4"):
+        Navigation2D(goal_type="sequence", horizon=3, n_subgoals=4)
+
+
 def test_registered():
     env = gym.make("Navigation2D-v0", layout="open", render_mode="rgb_array")
     observation, info = env.reset(seed=3)
