@@ -142,9 +142,17 @@ def test_a_seed_set_later_is_as_good(make_model):
     assert not th.equal(parameters_of(one), parameters_of(train(8)))
 
 
-def test_the_result_does_not_depend_on_the_number_of_envs(make_model):
+class Float64(Seeded):
+    """Gives observations that its space does not promise."""
+
+    def _observation(self):
+        return np.array([self.start, self.t]) / 3
+
+
+@pytest.mark.parametrize("env_class", [Seeded, Float64])
+def test_the_result_does_not_depend_on_the_number_of_envs(env_class, make_model):
     def train(n_envs, vec_env_cls=DummyVecEnv):
-        env = make_vec_env(Seeded, n_envs, vec_env_cls=vec_env_cls)
+        env = make_vec_env(env_class, n_envs, vec_env_cls=vec_env_cls)
         model = make_model(env, n_candidates=4).learn(80)
         env.close()
         return model
@@ -154,25 +162,6 @@ def test_the_result_does_not_depend_on_the_number_of_envs(make_model):
     for model in (train(2), train(5), train(2, SubprocVecEnv)):
         assert_same_result(expected, model)
         assert sorted(info["r"] for info in model.ep_info_buffer) == sorted(info["r"] for info in expected.ep_info_buffer)
-
-
-class Float64(Seeded):
-    """Gives observations that its space does not promise."""
-
-    def _observation(self):
-        return np.array([self.start, self.t]) / 3
-
-
-def test_nor_on_the_precision_of_observations(make_model):
-    def train(n_envs, vec_env_cls=DummyVecEnv):
-        env = make_vec_env(Float64, n_envs, vec_env_cls=vec_env_cls)
-        model = make_model(env, n_candidates=4).learn(80)
-        env.close()
-        return model
-
-    expected = train(1)
-    for model in (train(4), train(2, SubprocVecEnv)):
-        assert_same_result(expected, model)
 
 
 def test_as_many_candidates_as_envs(make_model):
