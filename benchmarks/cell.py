@@ -9,10 +9,14 @@ from __future__ import annotations
 import argparse
 import datetime
 import fcntl
+import shlex
 import shutil
+import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from benchmarks import manifest
-from benchmarks.layout import N_EVAL_EPISODES, Cell, read_json, write_json
+from benchmarks.layout import N_EVAL_EPISODES, N_TIME_COLUMNS, Cell, read_json, write_json
 from benchmarks.options import add_arguments, check_arguments
 from benchmarks.recording import CurveCallback, ProgressCallback, Record, ResumePointCallback, find_resume_point
 from benchmarks.tracks import Algorithm, differing, resolve, settings_of
@@ -32,9 +36,18 @@ from sb3_gogepo.zoo import ALGORITHMS, register
 class CellManager(ExperimentManager):
     """RL Zoo's manager with this benchmark's callbacks in place of its own."""
 
-    def __init__(self, record: Record, checkpoint: Path, checkpoint_seconds: float, report: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        record: Record,
+        checkpoint: Path,
+        checkpoint_seconds: float,
+        report_progress: Callable[[], None],
+        report_evaluation: Callable[[], None],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(n_eval_envs=N_EVAL_EPISODES, n_eval_episodes=N_EVAL_EPISODES, **kwargs)
-        self.record, self.checkpoint, self.checkpoint_seconds, self.report = record, checkpoint, checkpoint_seconds, report
+        self.record, self.checkpoint, self.checkpoint_seconds = record, checkpoint, checkpoint_seconds
+        self.report_progress, self.report_evaluation = report_progress, report_evaluation
 
     def create_callbacks(self) -> None:
         """Evaluations, resume points, progress."""
@@ -44,8 +57,9 @@ class CellManager(ExperimentManager):
             every=self.eval_freq,
             n_timesteps=self.n_timesteps,
             log_path=self.save_path,
+            report=self.report_evaluation,
         )
-        self.callbacks += [self.curve, ProgressCallback(self.report)]
+        self.callbacks += [self.curve, ProgressCallback(self.report_progress)]
         if self.algo in ALGORITHMS:
             self.callbacks.append(ResumePointCallback(self.checkpoint, self.curve, self.checkpoint_seconds))
 
@@ -54,8 +68,7 @@ class CellManager(ExperimentManager):
         assert model.env is not None
         n_left = self.n_timesteps - model.num_timesteps
         try:
-            if n_left > 0:
-                model.learn(n_left, callback=self.callbacks, reset_num_timesteps=not self.continue_training)
+            model.learn(n_left, callback=self.callbacks, reset_num_timesteps=not self.continue_training)
             self.curve.collect_episodes()
         finally:
             model.env.close()
@@ -69,7 +82,8 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at work on this cell: wait, then look again
         known = read_json(results / "manifest.json")
         if known.get("status") == "finished":
-            print(f"{cell} is finished")
+            differ = differing(known, settings_of(cell, options))
+            print(f"{cell} is finished" + (f" with other settings ({differ}), and left as it is" if differ else ""))
             return
         point = find_resume_point(work / "checkpoint") if known else None
         if point is not None and (differ := differing(known, settings_of(cell, options))):
@@ -99,13 +113,15 @@ class _Run:
         self.results, self.work = options.results / cell.path, options.work / cell.path
         self.record = Record(self.results)
         self.model: BaseAlgorithm | None = None
+        self.from_timesteps = 0
         if point is not None:
-            self.record.restore(point[1], point[1]["num_timesteps"])
+            self.from_timesteps = point[1]["num_timesteps"]
+            self.record.restore(point[1], self.from_timesteps)
         session = dict(
             started=_now(),
             commit=options.commit or manifest.commit(),
-            from_timesteps=0 if point is None else point[1]["num_timesteps"],
-            command=" ".join(["python", "-m", "benchmarks.cell", *options.arguments]),
+            from_timesteps=self.from_timesteps,
+            command=shlex.join(["python", "-m", "benchmarks.cell", *options.arguments]),
             versions=manifest.versions(),
             hardware=manifest.hardware(options.device),
         )
@@ -117,13 +133,17 @@ class _Run:
             sessions=[*known.get("sessions", []), session],
         )
 
+    @property
+    def timesteps(self) -> int:
+        """Env steps so far."""
+        return self.from_timesteps if self.model is None else self.model.num_timesteps
+
     def write_manifest(self, status: str, **more: Any) -> None:
         """The manifest as of now."""
-        timesteps = 0 if self.model is None else self.model.num_timesteps
         wall, cpu = self.record.clock.read()
         self.manifest.update(
             status=status,
-            timesteps=timesteps,
+            timesteps=self.timesteps,
             train_seconds=wall,
             train_cpu_seconds=cpu,
             eval_seconds=self.record.eval_seconds,
@@ -136,9 +156,9 @@ class _Run:
         """For whoever watches: a small file that is no result."""
         curve = self.record.curve
         progress = dict(
-            timesteps=0 if self.model is None else self.model.num_timesteps,
+            timesteps=self.timesteps,
             train_seconds=self.record.clock.read()[0],
-            last_return=sum(curve[-1][5:]) / N_EVAL_EPISODES if curve else None,
+            last_return=sum(curve[-1][N_TIME_COLUMNS:]) / N_EVAL_EPISODES if curve else None,
         )
         write_json(self.work / "progress.json", progress)
 
@@ -162,7 +182,8 @@ class _Run:
             record=self.record,
             checkpoint=self.work / "checkpoint",
             checkpoint_seconds=options.checkpoint_seconds,
-            report=self.report_progress,
+            report_progress=self.report_progress,
+            report_evaluation=partial(self.write_manifest, "running"),
             args=argparse.Namespace(**{name: str(value) for name, value in vars(options).items()}),
             algo=self.algorithm.algo,
             env_id=self.cell.env,
@@ -181,6 +202,8 @@ class _Run:
         if self.model.num_timesteps < options.n_timesteps:
             raise RuntimeError(f"training stopped after {self.model.num_timesteps} of {options.n_timesteps} steps")
         self.model.save(self.work / "model.zip")
+        if vec_normalize := self.model.get_vec_normalize_env():  # without its statistics, the model acts differently
+            vec_normalize.save(str(self.work / "vecnormalize.pkl"))
         self.record.add_training(self.model.num_timesteps)
         self.report_progress()
         self.write_manifest("finished", env_steps=manager.curve.env_steps, finished=_now())
@@ -208,6 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
     th.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", message=".*is out of date.*")  # Gymnasium on the papers' env versions
     register()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an interruption, as Ctrl+C
     started = time.monotonic()
     train(Cell(options.track, options.algo, options.env, options.seed), options)
     print(f"{time.monotonic() - started:.0f} s")

@@ -29,6 +29,7 @@ CURVE_COLUMNS = [
     "mean_length",
     *(f"return_{k}" for k in range(N_EVAL_EPISODES)),
 ]
+N_TIME_COLUMNS = CURVE_COLUMNS.index("return_0")
 TRAINING_COLUMNS = ["timesteps", "n_episodes", "mean_return", "std_return", "min_return", "max_return", "mean_length"]
 
 

@@ -19,14 +19,16 @@ PACKAGES = ["stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "gymnasium",
 
 
 def commit() -> str:
-    """Hash of the checked-out commit, with ``+dirty`` if tracked files other than results differ; "unknown" without git."""
+    """Hash of the checked-out commit, ``+dirty`` if tracked files other than results differ or the code has untracked ones;
+    "unknown" without git."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
-        return git("rev-parse", "HEAD") + ("+dirty" if changed else "")
+        added = git("ls-files", "--others", "--exclude-standard", "--", "sb3_gogepo", "benchmarks/*.py", "benchmarks/*.yml")
+        return git("rev-parse", "HEAD") + ("+dirty" if changed or added else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -57,6 +59,9 @@ def hardware(device: str) -> dict[str, Any]:
 
 def peak_memory_mb() -> int:
     """The largest resident size of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where ru_maxrss has the size of the process that started this one, if that was larger
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) // 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 

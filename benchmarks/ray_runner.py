@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,17 +69,19 @@ class RayRunner:
         done, _ = ray.wait(list(self.running.values()), num_returns=len(self.running), timeout=0)
         ended: dict[Cell, str] = {}
         for cell in [cell for cell, reference in self.running.items() if reference in done]:
+            log_file = self.options.work / cell.path / "log.txt"
             try:
                 code, log, files = ray.get(self.running.pop(cell))
             except ray.exceptions.RayError as error:
-                ended[cell] = str(error).splitlines()[0]
+                write_atomically(log_file, str(error).encode(), suffix="")
+                ended[cell] = f"{str(error).splitlines()[0]}, see {log_file}"
                 continue
-            folder = self.options.results / cell.path
+            # what a process on this machine had begun: its resume point does not belong to the new results
+            for folder in (self.options.results / cell.path, self.options.work / cell.path):
+                shutil.rmtree(folder, ignore_errors=True)
             for name in sorted(files, key="manifest.json".__eq__):  # last: it says that the others are complete
-                write_atomically(folder / name, files[name], suffix="")
-            log_file = self.options.work / cell.path / "log.txt"
-            log_file.parent.mkdir(parents=True, exist_ok=True)
-            log_file.write_text(log)
+                write_atomically(self.options.results / cell.path / name, files[name], suffix="")
+            write_atomically(log_file, log.encode(), suffix="")
             ended[cell] = f"exit status {code}, see {log_file}" if code else ""
         return ended
 

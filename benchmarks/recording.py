@@ -117,12 +117,21 @@ class CurveCallback(EvalCallback):
 
     :param eval_env: ``N_EVAL_EPISODES`` envs, which run one episode each.
     :param n_timesteps: nothing is evaluated after that many env steps.
+    :param report: called after each evaluation.
     """
 
-    def __init__(self, eval_env: VecEnv, record: Record, every: int, n_timesteps: int, log_path: str) -> None:
+    def __init__(
+        self,
+        eval_env: VecEnv,
+        record: Record,
+        every: int,
+        n_timesteps: int,
+        log_path: str,
+        report: Callable[[], None],
+    ) -> None:
         assert eval_env.num_envs == N_EVAL_EPISODES
         super().__init__(eval_env, n_eval_episodes=N_EVAL_EPISODES, eval_freq=1, log_path=log_path, verbose=0)
-        self.record, self.every, self.n_timesteps = record, every, n_timesteps
+        self.record, self.every, self.n_timesteps, self.report = record, every, n_timesteps, report
         self.n_seen: list[int] = []  # of each env, episodes of its Monitor's list that are in the record
 
     def _on_training_start(self) -> None:
@@ -157,6 +166,7 @@ class CurveCallback(EvalCallback):
             self.record.add_evaluation(
                 self.num_timesteps, self.env_steps, self.evaluations_results[-1], self.evaluations_length[-1]
             )
+            self.report()
         return goes_on
 
 

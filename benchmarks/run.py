@@ -6,6 +6,7 @@ A cell is one (track, algo, env, seed), a process of its own. Killed anywhere, t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import signal
 import subprocess
@@ -91,11 +92,11 @@ def _python_path() -> list[str]:
 
 def run_cells(
     cells: list[Cell], runner: Any, options: argparse.Namespace, display: Any, poll_seconds: float = 1.0
-) -> list[Cell]:
-    """Run all cells that are not finished; returns the ones that failed."""
+) -> dict[Cell, str]:
+    """Run all cells that are not finished; returns those that failed, with what went wrong."""
     views = {cell: CellView(cell, options) for cell in cells}
     waiting = [cell for cell in cells if views[cell].refresh() != "finished"]
-    failed: list[Cell] = []
+    failed: dict[Cell, str] = {}
     try:
         with display:
             while waiting or runner.running:
@@ -104,7 +105,7 @@ def run_cells(
                 for cell, trouble in runner.collect().items():
                     views[cell].trouble = trouble
                     if trouble:
-                        failed.append(cell)
+                        failed[cell] = trouble
                 for cell, view in views.items():
                     view.is_running = cell in runner.running
                     view.refresh()
@@ -135,7 +136,7 @@ def check_env(env_id: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the number of cells that failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--algos", nargs="+", required=True, help="labels of algorithms.yml")
     parser.add_argument("--envs", nargs="+", required=True, help="Gymnasium ids")
     parser.add_argument("--seeds", type=int, default=1, help="how many (default: %(default)s)")
@@ -162,6 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("Finished with other settings, and left as they are; delete their folders to train anew:")
         print("\n".join(f"  {line}" for line in others))
     if options.ray:
+        if importlib.util.find_spec("ray") is None:
+            parser.error("--ray needs Ray: pip install -c constraints.txt -e '.[ray]'")
         from benchmarks.ray_runner import RayRunner
 
         runner: Any = RayRunner(options)
@@ -170,11 +173,14 @@ def main(arguments: list[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the cells end, too
     try:
         failed = run_cells(cells, runner, options, make_display())
+    except KeyboardInterrupt:
+        print("Stopped. The same command continues.")
+        return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
     print(f"{len(cells) - len(failed)} of {len(cells)} cells are finished; results are in {options.results}.")
-    for cell in failed:
-        print(f"  failed: {cell}, see {options.work / cell.path / 'log.txt'}")
+    for cell, trouble in failed.items():
+        print(f"  failed: {cell}, {trouble}")
     return len(failed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from functools import cache
 from pathlib import Path
@@ -108,13 +109,40 @@ def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
         eval_freq=options.eval_freq,
         rl_zoo_algo=algorithm.algo,
         hyperparams=algorithm.hyperparams,
+        defaults=defaults_of(algorithm.algo),
     )
 
 
+def defaults_of(algo: str) -> dict[str, Any]:
+    """Defaults of an algorithm of this package and of its policy, which may change; empty for others, whose version tells."""
+    if algo not in OWN_ALGORITHMS:
+        return {}
+    kind: Any = OWN_ALGORITHMS[algo].algorithm
+    (policy_kind,) = kind.policy_aliases.values()
+    return {**_class_defaults(kind), "policy_kwargs": _class_defaults(policy_kind)}
+
+
+def _class_defaults(kind: type) -> dict[str, Any]:
+    """Argument -> default, of a class and its bases in this package; as JSON, or as text."""
+    own = [base for base in reversed(kind.__mro__) if base.__module__.startswith("sb3_gogepo.") and "__init__" in vars(base)]
+    given = [parameter for base in own for parameter in inspect.signature(base).parameters.values()]
+    defaults = {parameter.name: parameter.default for parameter in given if parameter.default is not parameter.empty}
+    result: dict[str, Any] = json.loads(json.dumps(defaults, default=str))
+    return result
+
+
 def differing(known: dict[str, Any], settings: dict[str, Any]) -> str:
-    """In which settings a manifest differs, in words; empty if in none."""
+    """In which settings a manifest differs, in words; empty if in none. The first manifests have no ``defaults``."""
     wanted = json.loads(json.dumps(settings))  # tuples are lists in a file
-    return ", ".join(f"{name} {known.get(name)}, not {value}" for name, value in wanted.items() if known.get(name) != value)
+    known = {"defaults": wanted["defaults"], **known}
+    parts = []
+    for name, value in wanted.items():
+        if name == "defaults":  # many: only those that differ
+            names = sorted(key for key in {*known[name], *value} if known[name].get(key) != value.get(key))
+            parts += [f"default of {key} {known[name].get(key)}, not {value.get(key)}" for key in names]
+        elif known.get(name) != value:
+            parts.append(f"{name} {known.get(name)}, not {value}")
+    return ", ".join(parts)
 
 
 def _tuned_by_rl_zoo(algo: str, env_id: str) -> dict[str, Any]:

@@ -1,36 +1,48 @@
 """A cell trains with RL Zoo, writes what it measures, and goes on exactly after a kill."""
 
+import argparse
+import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks.layout import CURVE_COLUMNS, Cell, read_json, read_rows, write_json
-from benchmarks.recording import find_resume_point
+from benchmarks import manifest
+from benchmarks.layout import CURVE_COLUMNS, N_EVAL_EPISODES, Cell, read_json, read_rows, write_json
+from benchmarks.recording import Clock, CurveCallback, Record, find_resume_point
+from benchmarks.tracks import settings_of
+from tests.benchmarks.synthetic import write_cell
 
 pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '.[zoo]'")
 ROOT = Path(__file__).parents[2]
 N_TIMESTEPS, EVAL_FREQ = 2000, 500
 
 # Trains several cells in one process, since importing RL Zoo takes longer than the training. With a number of steps to
-# kill at, a resume point is written before each iteration, and the process dies there.
+# kill at, a resume point is written before each iteration, and the process gets a signal there.
 SCRIPT = """
 import json, os, signal, sys
 from benchmarks import cell, recording
 
-calls, kill_at = json.loads(sys.argv[1]), int(sys.argv[2])
+calls, kill_at, signal_number = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 if kill_at:
     recording.CHECKPOINT_SHARE = 1e9
     on_step = recording.ProgressCallback._on_step
 
     def die(self):
         if self.num_timesteps >= kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal_number)
         return on_step(self)
 
     recording.ProgressCallback._on_step = die
@@ -45,9 +57,9 @@ def arguments(folder, algo, **options):
     return [str(word) for word in [*words, *(word for pair in given.items() for word in pair)]]
 
 
-def call(*calls, kill_at=0):
+def call(*calls, kill_at=0, signal_number=signal.SIGKILL):
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(calls), str(kill_at)],
+        [sys.executable, "-c", SCRIPT, json.dumps(calls), str(kill_at), str(int(signal_number))],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -72,26 +84,31 @@ def parameters(folder, algo):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One gogepo cell without interruption, one that was killed and continued, one that failed, one of another library."""
-    folder = tmp_path_factory.mktemp("cells")
+    """A gogepo cell without interruption, one that was killed, terminated and continued, one that failed, and ARS's."""
+    folder = tmp_path_factory.mktemp("the cells")
     killed = call(arguments(folder / "killed", "gogepo"), kill_at=1200)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     point = read_json(folder / "killed" / "work" / "paper" / "gogepo" / "CartPole-v1" / "3" / "checkpoint" / "state.json")
     assert 1000 <= point["num_timesteps"] <= 1200
     known = files_of(folder / "killed", "gogepo")
-    assert read_json(known / "manifest.json")["status"] == "running"
+    assert [read_json(known / "manifest.json")[name] for name in ("status", "timesteps")] == ["running", 1000]
     refused = call(arguments(folder / "killed", "gogepo", **{"--n-timesteps": 1500}))
     assert "unfinished with other settings (n_timesteps 2000, not 1500)" in refused.stderr
     assert len(read_rows(known / "curve.csv")) == 2  # nothing is lost
+    terminated = call(arguments(folder / "killed", "gogepo"), kill_at=1600, signal_number=signal.SIGTERM)
+    assert "KeyboardInterrupt" in terminated.stderr
+    interrupted = read_json(known / "manifest.json")
+    assert interrupted["status"] == "interrupted"
+    assert interrupted["timesteps"] >= 1600
     done = call(
         arguments(folder / "whole", "gogepo"),
-        arguments(folder / "whole", "gogepo"),  # finished: nothing happens
+        arguments(folder / "whole", "gogepo", **{"--n-timesteps": 1500}),  # finished: nothing happens
         arguments(folder / "killed", "gogepo"),
         arguments(folder / "whole", "ars"),
         arguments(folder / "whole", "sac"),  # needs a Box: fails
     )
     assert done.returncode == 1
-    assert "paper/gogepo/CartPole-v1/3 is finished" in done.stdout
+    assert "paper/gogepo/CartPole-v1/3 is finished with other settings (n_timesteps 2000, not 1500), and left" in done.stdout
     return folder
 
 
@@ -112,6 +129,9 @@ def test_writes_curve_training_and_manifest(folder):
         (session,) = manifest["sessions"]
         assert session["versions"]["stable_baselines3"]
         assert session["hardware"]["threads"] == 1
+        assert shlex.split(session["command"])[3:] == arguments(folder / "whole", algo)
+    assert manifest["defaults"] == {}  # ARS's: its version tells
+    assert (folder / "whole" / "work" / "paper" / "ars" / "CartPole-v1" / "3" / "vecnormalize.pkl").exists()
 
 
 def test_killed_and_continued_equals_uninterrupted(folder):
@@ -122,7 +142,7 @@ def test_killed_and_continued_equals_uninterrupted(folder):
     one, two = read_json(whole / "manifest.json"), read_json(killed / "manifest.json")
     for name in ("status", "timesteps", "env_steps", "hyperparams"):
         assert one[name] == two[name]
-    assert [session["from_timesteps"] > 0 for session in two["sessions"]] == [False, True]
+    assert [session["from_timesteps"] > 0 for session in two["sessions"]] == [False, True, True]
 
 
 def test_finished_cell_keeps_no_checkpoint(folder):
@@ -146,3 +166,86 @@ def test_a_swap_that_was_interrupted_leaves_a_resume_point(tmp_path):
     found = find_resume_point(tmp_path / "checkpoint")
     assert found == (old / "model.zip", {"num_timesteps": 7})
     assert find_resume_point(tmp_path / "elsewhere") is None
+
+
+def test_only_one_process_works_on_a_cell(tmp_path, capsys):
+    """While another one holds the lock, it waits, and then sees what that one has done."""
+    from benchmarks.cell import train
+
+    cell = Cell("paper", "ars", "CartPole-v1", 0)
+    options = argparse.Namespace(results=tmp_path / "results", work=tmp_path / "work", n_timesteps=1000, eval_freq=1000)
+    lock = options.work / cell.path / "lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        thread = threading.Thread(target=train, args=(cell, options))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        write_cell(options.results, cell, [1.0], **settings_of(cell, options))
+    thread.join()
+    assert capsys.readouterr().out == "paper/ars/CartPole-v1/0 is finished\n"
+
+
+def test_clock_stands_still_while_paused():
+    clock = Clock(wall=100.0)
+    clock.start()
+    with clock.paused():
+        time.sleep(0.3)
+    assert 100 <= clock.read()[0] < 100.25
+
+
+def test_evaluations_are_off_the_clock(tmp_path, monkeypatch):
+    def evaluate(self):
+        time.sleep(0.3)
+        self.evaluations_results, self.evaluations_length = [[1.0] * N_EVAL_EPISODES], [[9] * N_EVAL_EPISODES]
+        return True
+
+    monkeypatch.setattr(EvalCallback, "_on_step", evaluate)
+    env = DummyVecEnv([lambda: Monitor(gym.make("CartPole-v1"))] * N_EVAL_EPISODES)
+    record, reported = Record(tmp_path), []
+    callback = CurveCallback(
+        env, record, every=100, n_timesteps=1000, log_path=str(tmp_path), report=lambda: reported.append(len(record.curve))
+    )
+    callback.model = argparse.Namespace(get_env=lambda: env)
+    callback._on_training_start()
+    callback.num_timesteps = 100
+    assert callback._on_step()
+    assert record.eval_seconds >= 0.3
+    assert record.clock.read()[0] < 0.25
+    assert reported == [1]  # once it is in the curve
+
+
+def test_commit_says_whether_the_code_differs(tmp_path, monkeypatch):
+    def git(*words):
+        author = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+        return subprocess.run(["git", "-C", tmp_path, *author, *words], capture_output=True, text=True, check=True).stdout
+
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    assert manifest.commit() == "unknown"
+    for name in ("sb3_gogepo/a.py", "benchmarks/results/b.csv"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "all")
+    clean = git("rev-parse", "HEAD").strip()
+    (tmp_path / "benchmarks" / "results" / "b.csv").write_text("2")
+    (tmp_path / "notes.txt").write_text("not code")
+    assert manifest.commit() == clean
+    (tmp_path / "benchmarks" / "new.py").write_text("1")
+    assert manifest.commit() == clean + "+dirty"
+    (tmp_path / "benchmarks" / "new.py").unlink()
+    (tmp_path / "sb3_gogepo" / "a.py").write_text("2")
+    assert manifest.commit() == clean + "+dirty"
+
+
+def test_peak_memory_is_of_this_process_alone():
+    """Not of the one that started it, which a fork has the size of."""
+    block = bytearray(300 * 2**20)
+    block[:: 2**12] = b"1" * len(block[:: 2**12])  # touch every page
+    code = "from benchmarks.manifest import peak_memory_mb; print(peak_memory_mb())"
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    here = manifest.peak_memory_mb()
+    assert here >= 300
+    assert int(child.stdout) <= here - 200

@@ -1,6 +1,12 @@
 """The runner: which cells, in which order, what is skipped, what is reported."""
 
 import argparse
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -64,7 +70,7 @@ def test_finished_cells_are_skipped(options):
     write_cell(options.results, cells[1], [1.0], 1000)
     write_cell(options.results, cells[2], [1.0], 1000, status="running")
     runner = FakeRunner(options)
-    assert run.run_cells(cells, runner, options, PlainDisplay(), poll_seconds=0) == []
+    assert run.run_cells(cells, runner, options, PlainDisplay(), poll_seconds=0) == {}
     assert runner.started == [cell for cell in cells if cell != cells[1]]
     assert runner.most == 2
     runner = FakeRunner(options)
@@ -75,7 +81,7 @@ def test_finished_cells_are_skipped(options):
 def test_failures_are_told(options, capsys):
     cells = run.make_cells(options)
     failed = run.run_cells(cells, FakeRunner(options, failing=cells[:1]), options, PlainDisplay(), poll_seconds=0)
-    assert failed == cells[:1]
+    assert failed == {cells[0]: "exit status 1"}
     printed = capsys.readouterr().out
     assert "paper/gogepo/A/5: failed" in printed
     assert "exit status 1" in printed
@@ -88,10 +94,15 @@ def test_other_settings_are_named(options):
     write_cell(options.results, cells[0], [1.0], **{**as_asked, "n_timesteps": 500})
     write_cell(options.results, cells[2], [1.0], **{**as_asked, "hyperparams": {"policy": "MlpPolicy", "n_envs": 2}})
     write_cell(options.results, cells[4], [1.0], **as_asked)
+    write_cell(options.results, cells[6], [1.0], **{**as_asked, "defaults": {**as_asked["defaults"], "batch_size": 7}})
+    write_cell(
+        options.results, cells[1], [1.0], **{k: v for k, v in settings_of(cells[1], options).items() if k != "defaults"}
+    )
     said = run.other_settings(cells, options)
     assert said[0] == "paper/gogepo/A/5: n_timesteps 500, not 1000"
     assert said[1].startswith("paper/gogepo/B/5: hyperparams {'policy': 'MlpPolicy', 'n_envs': 2}, not {")
-    assert len(said) == 2
+    assert said[2] == "paper/gogepo/B/6: default of batch_size 7, not 16"
+    assert len(said) == 3  # cells[1] was written before manifests had defaults
 
 
 def test_progress_of_a_running_cell(options):
@@ -150,9 +161,49 @@ def test_default_of_eval_freq(n_timesteps, eval_freq):
 
 def test_what_is_named_twice_is_trained_once(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(run, "run_cells", lambda cells, *_: asked.extend(cells) or [])
+    monkeypatch.setattr(run, "run_cells", lambda cells, *_: asked.extend(cells) or {})
     run.main([*WORDS, "--algos", "ars", "ars", "--results", str(tmp_path), "--work", str(tmp_path)])
     assert asked == [Cell("paper", "ars", "CartPole-v1", seed) for seed in (0, 1)]
+
+
+def test_cells_get_their_number_of_threads(options, monkeypatch):
+    started = []
+    monkeypatch.setattr(run.subprocess, "Popen", lambda words, env, **_: started.append(env))
+    for name, value in dict(device="cpu", threads=3, checkpoint_seconds=300.0, jobs=1).items():
+        setattr(options, name, value)
+    run.LocalRunner(options).start(run.make_cells(options)[0])
+    assert [started[0][name] for name in run.THREAD_VARIABLES] == ["3"] * len(run.THREAD_VARIABLES)
+
+
+def test_cells_end_with_the_runner(tmp_path):
+    pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '.[zoo]'")
+    words = ["--algos", "ars", "--envs", "CartPole-v1", "--n-timesteps", "1e8", "--results", "results", "--work", "work"]
+    cell = Cell("paper", "ars", "CartPole-v1", 0)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.run", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(run.ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "work" / cell.path / "progress.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    with (tmp_path / "work" / cell.path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it any more
+    assert read_json(tmp_path / "results" / cell.path / "manifest.json")["status"] == "interrupted"
+
+
+def test_ray_that_is_not_installed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        run.main([*WORDS, "--ray", "--results", str(tmp_path), "--work", str(tmp_path)])
+    assert "--ray needs Ray: pip install" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.tracks import ablations, labels, resolve, tracks
+from benchmarks.tracks import ablations, defaults_of, labels, resolve, tracks
 from sb3_gogepo import presets
 
 ENVS = ["Swimmer-v3", "Hopper-v3", "InvertedPendulum-v2", "MountainCarContinuous-v0"]
@@ -14,6 +14,15 @@ def test_every_label_resolves(track, label):
         algorithm = resolve(track, label, env)
         assert algorithm.hyperparams["policy"] == "MlpPolicy"
         assert "n_timesteps" not in algorithm.hyperparams
+
+
+def test_defaults_are_those_of_the_class_and_its_policy():
+    defaults = defaults_of("gogepo")
+    assert defaults["batch_size"] == 16
+    assert defaults["learning_rate"] == "LinearSchedule(start=0.0005, end=0.0, end_fraction=1.0)"
+    assert defaults["policy_kwargs"]["net_arch"] == [64, 64]  # of the base class
+    assert defaults["policy_kwargs"]["n_evaluators"] == 5
+    assert defaults_of("sac") == {}
 
 
 def test_default_is_the_default():
