@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
-from benchmarks.layout import CURVE_COLUMNS, Cell, read_json, read_rows
+from benchmarks.layout import CURVE_COLUMNS, N_TIME_COLUMNS, Cell, read_json, read_rows
 
 ENVS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "report.yml").read_text())
-N_TIME_COLUMNS = CURVE_COLUMNS.index("return_0")
+
+
+#: entries of a manifest that the report reads
+NEEDED = {"status", "n_timesteps", "timesteps", "sessions"}
+NEEDED_WHEN_FINISHED = {"env_steps", "train_seconds", "train_cpu_seconds", "eval_seconds", "peak_memory_mb"}
 
 
 class Run(NamedTuple):
@@ -52,9 +57,13 @@ class Run(NamedTuple):
 
     @property
     def machine(self) -> str:
-        """The processors it ran on. Times compare within one kind."""
+        """The processors it ran on, and the threads. Times compare within one kind."""
         used = [session["hardware"] for session in self.manifest["sessions"]]
-        return " and ".join(sorted({made_of["cpu"] if made_of["device"] == "cpu" else made_of["gpu"] for made_of in used}))
+        names = {
+            f"{made_of['cpu'] if made_of['device'] == 'cpu' else made_of['gpu']}, {made_of['threads']} thread(s)"
+            for made_of in used
+        }
+        return " and ".join(sorted(names))
 
     def reaches(self, threshold: float) -> int | None:
         """Index of the first evaluation whose mean return is at least ``threshold``."""
@@ -89,8 +98,11 @@ def read_cells(results: Path) -> list[tuple[Cell, dict[str, Any]]]:
         if not seed.isdigit():
             raise ValueError(f"the folder of a cell must be named by its seed, got {path.parent}")
         manifest = read_json(path)
-        if missing := {"status", "n_timesteps", "timesteps", "sessions"} - set(manifest):
+        needed = NEEDED | (NEEDED_WHEN_FINISHED if manifest.get("status") == "finished" else set())
+        if missing := needed - set(manifest):
             raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+        if manifest["status"] == "finished" and not read_rows(path.parent / "curve.csv"):
+            raise ValueError(f"{path} says that the cell is finished, but there is no evaluation in its curve.csv")
         found.append((Cell(track, algo, env, int(seed)), manifest))
     return sorted(found, key=lambda pair: pair[0])
 
@@ -146,6 +158,12 @@ def on_one_machine(groups: Groups) -> Groups:
             for label, group in by_label.items()
         }
     return with_runs(timed)
+
+
+def not_listed(groups: Groups, labels: Sequence[str]) -> Groups:
+    """What has results, but is none of the labels (any more)."""
+    others = {env: {label: by[label] for label in by if label not in labels} for env, by in groups.items()}
+    return {env: by_label for env, by_label in others.items() if by_label}
 
 
 def _place(env: str) -> int:

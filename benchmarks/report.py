@@ -10,13 +10,14 @@ import argparse
 from pathlib import Path
 
 from benchmarks import figures, tables
-from benchmarks.data import ENVS, Groups, on_one_machine, read_groups, with_runs
+from benchmarks.data import ENVS, Groups, not_listed, on_one_machine, read_groups, with_runs
 from benchmarks.layout import RESULTS
 from benchmarks.statistics import MIN_SEEDS, aggregate
 from benchmarks.tracks import ABLATIONS, ablations, tracks
 
 NOTHING = "No cell of this part has finished yet.\n"
 INTERVAL = f"mean over seeds [95 % bootstrap interval], of fewer than {MIN_SEEDS} seeds (lowest to highest)"
+LINES = f"Lines: mean over seeds; bands: 95 % bootstrap interval, of 2 to {MIN_SEEDS - 1} seeds their range"
 MACHINE = "kind of processor that most algorithms ran on, on that env"
 
 
@@ -24,6 +25,7 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
     """Draw the figures of a track; returns the text with its tables."""
     labels = list(tracks()[track])
     everything = {env: {label: group for label, group in by.items() if label in labels} for env, by in groups.items()}
+    strangers = not_listed(groups, labels)
     groups = with_runs(everything)
     labels = [label for label in labels if any(label in by_label for by_label in everything.values())]
     if not groups:
@@ -35,9 +37,8 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         return f"![{caption}]({path})\n\n*{caption}*\n"
 
     caption = (
-        f"Return against env steps. Lines: mean over seeds; bands: 95 % bootstrap interval, of fewer than {MIN_SEEDS} seeds "
-        "their range; one seed has none. "
-        "The legend says how many seeds and how many env steps; a line ends where its runs end"
+        f"Return against env steps. {LINES}. The legend says how many seeds and how many env steps; a line ends where its "
+        "runs end"
     )
     timed = on_one_machine(groups)
     main_envs = {env: by_label for env, by_label in groups.items() if "range" in ENVS.get(env, {})}
@@ -51,7 +52,8 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
     until = {env: steps[0] for env, steps in lengths.items() if steps[0] < steps[-1]}
     if until:
         start = figures.learning_curves({env: groups[env] for env in until}, labels, "timesteps", until)
-        parts.append(figure("first_steps", start, "Return against env steps, up to where the shortest runs on an env end"))
+        text = f"Return against env steps, up to where the shortest runs on an env end. {LINES}"
+        parts.append(figure("first_steps", start, text))
     parts += [
         f"**Return at the end**: evaluations in the last tenth of the steps, {INTERVAL}.\n",
         tables.final_returns({env: by for env, by in everything.items() if by}, labels),
@@ -59,16 +61,17 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
             "wall_clock",
             figures.learning_curves(timed, labels, "train_seconds"),
             "Return against the wall clock of the training alone, without evaluations; seeds on one kind of processor an env. "
-            "A seed that has ended keeps its last value",
+            f"A seed that has ended keeps its last value. {LINES}",
         ),
         figure(
             "cpu_time",
             figures.learning_curves(timed, labels, "train_cpu_seconds"),
             "Return against the CPU time of the training alone; seeds on one kind of processor an env. On a busy machine it "
-            "says more than the wall clock",
+            f"says more than the wall clock. {LINES}",
         ),
         "**Time to reach a return**: the first evaluation whose mean of 10 episodes is at least that, median over all "
-        "seeds; a seed that does not get there counts as infinitely long. Minutes are those of the seeds that ran on the "
+        "seeds (of an even number the upper one of the two in the middle); a seed that does not get there counts as "
+        "infinitely long. Minutes are those of the seeds that ran on the "
         f"{MACHINE}.\n",
         tables.times_to_return(groups, labels),
     ]
@@ -84,7 +87,8 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
             "**Several envs together**: interquartile mean (IQM) and mean (rliable, 95 % stratified bootstrap intervals) of "
             f"returns scaled by the ranges in `benchmarks/report.yml`, at equal env steps: {at}."
             + (f" Not run on all of them, or not for so long: {', '.join(missing)}." if missing else "")
-            + " All seeds count, and all envs alike, however many seeds each has. The IQM leaves out the lowest "
+            + " All seeds count, and all envs alike, however many seeds each has; where these are few, the intervals are too "
+            "narrow. The IQM leaves out the lowest "
             f"quarter of these runs, so an algorithm may fail on one env of {len(result.steps)} and still have a high one.\n",
             tables.several_envs(result),
             figure(name, figures.several_envs(result), "Interquartile mean and mean over these envs, at equal env steps"),
@@ -93,8 +97,13 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         f"**What a run costs**: medians over the seeds that ran on the {MACHINE}.\n",
         tables.costs(groups, labels),
     ]
+    if others := tables.not_timed(groups):
+        parts += ["Not in the figures and tables of time, because they ran on other kinds of processors:\n", others]
     if others := tables.left_out(everything):
         parts += ["**Left out** of all of the above, because they are unfinished or of other settings:\n", others]
+    if strangers:
+        names = ", ".join(f"`{label}` on {env}" for env, by_label in strangers.items() for label in by_label)
+        parts += [f"Left out, because `benchmarks/algorithms.yml` does not list them: {names}.\n"]
     parts += ["**Where the numbers come from**\n", tables.provenance(groups)]
     return "\n".join(parts)
 
@@ -105,10 +114,11 @@ def write_ablations(groups: Groups, docs: Path) -> str:
     for name, entry in ablations().items():
         variants = {label: variant["says"] for label, variant in entry["variants"].items()}
         names = {label: says.replace("`", "") for label, says in {**entry["bases"], **variants}.items()}
+        everything = {env: {label: by[label] for label in names if label in by} for env, by in groups.items()}
         part = {
-            env: {label: by_label[label] for label in names if label in by_label}
-            for env, by_label in with_runs(groups).items()
-            if any(label in by_label for label in variants) and sum(label in by_label for label in names) > 1
+            env: by_label
+            for env, by_label in with_runs(everything).items()
+            if any(label in by_label for label in variants) and len(by_label) > 1
         }
         if not part:
             continue
@@ -124,14 +134,16 @@ def write_ablations(groups: Groups, docs: Path) -> str:
             f"Return at the end, {INTERVAL}:\n",
             tables.final_returns(part, shown),
         ]
-        if others := tables.left_out(part):
+        if others := tables.left_out(everything):
             parts += ["Left out:\n", others]
-    return "\n".join(parts) if parts else NOTHING
+    if not parts:
+        return NOTHING
+    return "\n".join([*parts, "### Where the numbers come from\n", tables.provenance(with_runs(groups))])
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="default: %(default)s")
     options = parser.parse_args(arguments)

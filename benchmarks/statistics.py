@@ -37,19 +37,20 @@ def estimate_mean(samples: np.ndarray) -> Estimate:
     return Estimate(mean, low, high)
 
 
-def common_curve(group: Group, axis: str, n_points: int = 200) -> tuple[np.ndarray, Estimate]:
+def common_curve(group: Group, axis: str) -> tuple[np.ndarray, Estimate]:
     """(x, estimate at x) over the seeds of a group.
 
-    Over ``timesteps`` the evaluations of all seeds lie at the same steps. Over seconds each seed keeps its last value
-    until its next evaluation, and the last to the end: the curve begins where all seeds have begun, and ends with the slowest.
+    Over ``timesteps`` the evaluations of all seeds lie at the same steps. Over seconds there is a point at each evaluation of
+    any seed; each seed keeps its last value until its next evaluation, and the last to the end: the curve begins where all
+    seeds have begun, and ends with the slowest.
     """
     if axis == "timesteps":
         n_rows = min(len(run.returns) for run in group.runs)
         return group.runs[0].axes[axis][:n_rows], estimate_mean(np.stack([run.returns[:n_rows] for run in group.runs]))
     start = max(run.axes[axis][0] for run in group.runs)
-    end = max(run.axes[axis][-1] for run in group.runs)
-    x = np.geomspace(max(start, 1e-3), max(end, 1e-3), n_points)
-    rows = [run.returns[np.searchsorted(run.axes[axis], x * (1 + 1e-9), side="right") - 1] for run in group.runs]
+    x = np.unique(np.concatenate([run.axes[axis] for run in group.runs]))
+    x = x[x >= start]
+    rows = [run.returns[np.searchsorted(run.axes[axis], x, side="right") - 1] for run in group.runs]
     return x, estimate_mean(np.stack(rows))
 
 
@@ -89,6 +90,9 @@ def aggregate(groups: dict[str, dict[str, Group]], labels: list[str], whole_runs
         for label in labels
         if all(label in groups[env] and not (whole_runs and groups[env][label].n_timesteps < longest[env]) for env in envs)
     ]
+    # without runs that end before some other's first evaluation
+    first = {env: max([groups[env][label].runs[0].axes["timesteps"][0] for label in complete], default=0) for env in envs}
+    complete = [label for label in complete if all(groups[env][label].n_timesteps >= first[env] for env in envs)]
     if not envs or not complete:
         return None
     steps = longest if whole_runs else {env: min(groups[env][label].n_timesteps for label in complete) for env in envs}

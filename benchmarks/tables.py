@@ -135,6 +135,17 @@ def costs(groups: Groups, labels: list[str]) -> str:
     return table([*header, "env steps a CPU second", "evaluation, min", "peak memory, MiB"], rows)
 
 
+def not_timed(groups: Groups) -> str:
+    """Who ran on other kinds of processors only, if anybody did."""
+    timed = on_one_machine(groups)
+    lines = [
+        f"- {env}: {', '.join(f'`{label}`' for label in by_label if label not in timed[env])}"
+        for env, by_label in groups.items()
+        if set(by_label) - set(timed[env])
+    ]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
 def left_out(groups: Groups) -> str:
     """Cells that the statistics do not use, if there are any."""
     lines = [

@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.layout import CURVE_COLUMNS, N_EVAL_EPISODES, Cell, write_json, write_rows
 
 
-def write_cell(results, cell, returns, n_timesteps, seconds_a_step=0.001, cpu="made up", **manifest):
+def write_cell(results, cell, returns, n_timesteps, seconds_a_step=0.001, cpu="made up", threads=1, **manifest):
     """A cell whose evaluations, evenly spread over ``n_timesteps``, had these mean returns."""
     every = n_timesteps // len(returns)
     rows = []
@@ -20,7 +20,7 @@ def write_cell(results, cell, returns, n_timesteps, seconds_a_step=0.001, cpu="m
         from_timesteps=0,
         command="made up",
         versions={"python": "0"},
-        hardware=dict(cpu=cpu, cores=1, gpu=None, device="cpu", threads=1, load_average=0.5, platform="none"),
+        hardware=dict(cpu=cpu, cores=1, gpu=None, device="cpu", threads=threads, load_average=0.5, platform="none"),
     )
     content = dict(
         **cell._asdict(),

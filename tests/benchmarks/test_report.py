@@ -1,11 +1,13 @@
 """Statistics by hand, and a report that is the same each time and says what is missing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from benchmarks import figures, report, tables
 from benchmarks.data import Group, read_groups
-from benchmarks.layout import Cell
+from benchmarks.layout import RESULTS, ROOT, Cell
 from benchmarks.statistics import common_curve, estimate_mean, estimate_over_envs
 from tests.benchmarks.synthetic import write_cell, write_everything
 
@@ -69,8 +71,23 @@ def test_curve_over_seconds_holds_the_last_value(results):
     write_cell(results, cell(seed=0), [1.0, 3.0], n_timesteps=2000, seconds_a_step=0.001)
     write_cell(results, cell(seed=1), [5.0, 5.0], n_timesteps=2000, seconds_a_step=0.0015)
     x, estimate = common_curve(group(results), "train_cpu_seconds")
-    assert (x[0], x[-1]) == (pytest.approx(1.5), pytest.approx(3.0))  # both have begun, both have ended
-    assert (estimate.mean[0], estimate.mean[-1]) == (3, 4)
+    np.testing.assert_allclose(x, [1.5, 2.0, 3.0])  # both have begun, then each evaluation of either
+    np.testing.assert_allclose(estimate.mean, [3, 4, 4])
+
+
+def test_figures_of_time_show_what_their_axis_says(results):
+    """1.5 s of wall clock and 1 s of CPU time for each 1000 steps; in minutes."""
+    for seed in range(5):
+        write_cell(results, cell(seed=seed), [10.0 * seed, 100.0 + seed], n_timesteps=240_000)
+    groups = read_groups(results, "paper")
+    for axis, end in (("timesteps", 240_000), ("train_seconds", 6.0), ("train_cpu_seconds", 4.0)):
+        (panel,) = figures.learning_curves(groups, ["gogepo"], axis).axes
+        (line,) = panel.lines
+        assert line.get_xdata()[-1] == pytest.approx(end)
+        np.testing.assert_allclose(line.get_ydata(), [20, 102])
+        (band,) = panel.collections
+        low, high = band.get_datalim(panel.transData).intervaly
+        assert 0 < low < 20 < 90 < 102 < high < 104
 
 
 def test_unfinished_and_other_lengths_are_left_out_and_named(results):
@@ -112,6 +129,14 @@ def test_times_are_of_one_kind_of_processor(results):
     text = tables.costs(groups, ["gogepo", "udrl"])
     assert "| Swimmer-v3 | `gogepo` | 2 of 3 | 1,000 | 1.50 | 1.00 | 17 |" in text
     assert "udrl" not in text
+    assert tables.not_timed(groups) == "- Swimmer-v3: `udrl`\n"
+
+
+def test_times_are_of_one_number_of_threads(results):
+    for seed, threads in enumerate([1, 1, 8]):
+        write_cell(results, cell(seed=seed), [100.0], n_timesteps=1000, threads=threads)
+    text = tables.times_to_return(read_groups(results, "paper"), ["gogepo"])
+    assert "| Swimmer-v3 | 100 | `gogepo` | 3 of 3 | 1k | 2 of 3 |" in text
 
 
 def test_who_never_finished_is_named(results, tmp_path):
@@ -121,6 +146,48 @@ def test_who_never_finished_is_named(results, tmp_path):
     text = (tmp_path / "benchmarks" / "paper.md").read_text()
     assert "| `sac` | none finished |" in text
     assert "- Swimmer-v3, `sac`: seed 0 failed, 10 of 1,000 steps" in text
+
+
+def test_who_is_not_listed_any_more_is_named(results, tmp_path):
+    write_cell(results, cell(), [1.0], n_timesteps=1000)
+    write_cell(results, cell("forgotten"), [1.0], n_timesteps=1000)
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = (tmp_path / "benchmarks" / "paper.md").read_text()
+    assert "Left out, because `benchmarks/algorithms.yml` does not list them: `forgotten` on Swimmer-v3." in text
+
+
+def test_ablations_say_what_is_missing_and_where_they_are_from(results, tmp_path):
+    for label in ("gogepo", "gogepo-1-state"):
+        write_cell(results, Cell("ablations", label, "Swimmer-v3", 0), [1.0], n_timesteps=1000)
+    failed = Cell("ablations", "gogepo-40-states", "Swimmer-v3", 0)
+    write_cell(results, failed, [1.0], n_timesteps=1000, status="failed", timesteps=10)
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = (tmp_path / "benchmarks" / "ablations.md").read_text()
+    assert "- Swimmer-v3, `gogepo-40-states`: seed 0 failed, 10 of 1,000 steps" in text
+    assert "- 2 cells. Commits: `000000000000`." in text
+
+
+def test_runs_too_short_to_compare_are_left_out_of_the_iqm(results, tmp_path):
+    """GoGePo is first evaluated after 5000 steps, when SAC is over."""
+    for algo in ("gogepo", "ars"):
+        write_cell(results, cell(algo), [1.0, 2.0], n_timesteps=10_000)
+    write_cell(results, cell("sac"), [3.0], n_timesteps=1000)
+    report.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = (tmp_path / "benchmarks" / "paper.md").read_text()
+    assert "at equal env steps: Swimmer-v3 10k. Not run on all of them, or not for so long: `sac`." in text
+
+
+def test_committed_tables_are_those_of_the_committed_results(tmp_path, monkeypatch):
+    """Figures are not drawn here: that takes long, and fonts differ."""
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    for name in ("learning_curves", "ablation", "several_envs"):
+        monkeypatch.setattr(figures, name, lambda *_: None)
+    report.main(["--results", str(ROOT / RESULTS), "--docs", str(tmp_path)])
+    made: list[Path] = sorted((tmp_path / "benchmarks").iterdir())
+    assert [path.name for path in made] == ["ablations.md", "paper.md", "tuned.md"]
+    for path in made:
+        committed = ROOT / "docs" / "benchmarks" / path.name
+        assert path.read_text() == committed.read_text(), f"run `python -m benchmarks.report`: {committed} is of other results"
 
 
 def test_return_near_takes_the_last_one_before(results):
@@ -137,6 +204,17 @@ def test_return_near_takes_the_last_one_before(results):
         ("paper/ars/Swimmer-v3/0", "{", "manifest.json holds no JSON"),
         ("paper/ars/Swimmer-v3/0", "[]", "manifest.json must hold a JSON object, got list"),
         ("paper/ars/Swimmer-v3/0", "{}", "manifest.json lacks n_timesteps, sessions, status, timesteps"),
+        (
+            "paper/ars/Swimmer-v3/0",
+            '{"status": "finished", "n_timesteps": 1, "timesteps": 1, "sessions": [], "train_seconds": 1}',
+            "manifest.json lacks env_steps, eval_seconds, peak_memory_mb, train_cpu_seconds",
+        ),
+        (
+            "paper/ars/Swimmer-v3/0",
+            '{"status": "finished", "n_timesteps": 1, "timesteps": 1, "sessions": [], "train_seconds": 1, "env_steps": 1, '
+            '"eval_seconds": 1, "peak_memory_mb": 1, "train_cpu_seconds": 1}',
+            "manifest.json says that the cell is finished, but there is no evaluation in its curve.csv",
+        ),
         ("paper/ars/Swimmer-v3/0_old", "{}", "the folder of a cell must be named by its seed, got"),
     ],
 )
