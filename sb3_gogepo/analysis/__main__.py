@@ -7,7 +7,9 @@ Beside the model it looks for ``replay_buffer.pt`` (or RL Zoo's ``replay_buffer.
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,24 @@ def find(given: Path | None, folder: Path, names: Sequence[str]) -> Path | None:
             raise ValueError(f"there is no file '{given}'")
         return given
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def load_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(n_evaluations,) env steps and (n_evaluations, n_eval_episodes) returns of SB3's ``evaluations.npz``.
+
+    :raises ValueError: if the file holds something else.
+    """
+    try:
+        with np.load(path) as content:
+            timesteps, returns = content["timesteps"], content["results"]
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError(f"'{path}' holds no evaluations of SB3's EvalCallback: {error}") from error
+    if not (returns.ndim == 2 and timesteps.shape == returns.shape[:1] and returns.size):
+        raise ValueError(
+            f"'{path}' must hold one row of results for each of its timesteps, got shapes {timesteps.shape} and "
+            f"{returns.shape}"
+        )
+    return timesteps, returns
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -54,13 +74,14 @@ def main(arguments: list[str] | None = None) -> None:
         evaluations = find(options.evaluations, folder, ("evaluations.npz",))
         if buffer is not None:
             model.load_replay_buffer(buffer)
-        loaded = None if evaluations is None else np.load(evaluations)
+        episodes = f"{options.n_commands} commands, {options.n_eval_episodes} episodes each"
+        print(f"{episodes}: this takes as long as the env does (--n-commands, --n-eval-episodes)", file=sys.stderr)
         page = write_report(
             model,
             options.out,
             title=f"{options.algo} on {options.env}, {model.num_timesteps:,} env steps",
             stages=() if stages is None else load_stages(stages),
-            evaluations=None if loaded is None else (loaded["timesteps"], loaded["results"]),
+            evaluations=None if evaluations is None else load_evaluations(evaluations),
             n_commands=options.n_commands,
             n_eval_episodes=options.n_eval_episodes,
         )

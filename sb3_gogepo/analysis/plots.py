@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from sb3_gogepo.analysis.policy_map import PolicyMap, ProbingStates
 from sb3_gogepo.common.command_sweep import CommandSweep
@@ -21,6 +22,7 @@ def plot_learning_curve(ax: Axes, timesteps: np.ndarray, returns: np.ndarray, ti
     ax.fill_between(timesteps, returns.min(axis=1), returns.max(axis=1), alpha=0.2, linewidth=0, label="range of the episodes")
     ax.plot(timesteps, means, marker="o", markersize=3, label=f"mean of {returns.shape[1]} episodes, no noise")
     ax.set(xlabel="env steps", ylabel="episode return", title=title or "Learning curve of the best command")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1M
     ax.grid(alpha=0.3)
     _legend_below(ax)
 
@@ -82,7 +84,7 @@ def plot_policy_map(ax: Axes, policy_map: PolicyMap, title: str = "") -> None:
         title=title or f"Policies by what they do in {policy_map.probing} probing states",
     )
     if policy_map.paths:
-        _legend_below(ax)
+        _legend_below(ax, title="path from the lowest command (dot) to the highest (star)")
 
 
 def plot_probing_states(
@@ -107,6 +109,14 @@ def plot_probing_states(
     )
 
 
-def _legend_below(ax: Axes) -> None:
+def _legend_below(ax: Axes, title: str | None = None) -> None:
     """Below the axes it hides no data."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize="small")
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        ncols=3,
+        frameon=False,
+        fontsize="small",
+        title=title,
+        title_fontsize="small",
+    )

@@ -85,7 +85,9 @@ def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2
     actions, probing = probing_actions(model, weights[th.from_numpy(chosen)], stored=True)
     mean = actions.mean(axis=0)
     _, singular, directions = np.linalg.svd(actions - mean, full_matrices=False)
-    directions = directions[:2] * np.sign(directions[:2].sum(axis=1, keepdims=True))  # the same signs on each machine
+    directions = directions[:2]
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1, keepdims=True), axis=1)
+    directions = directions * np.sign(largest)  # a direction's sign is arbitrary: the same one on each machine
     directions = np.pad(directions, ((0, 2 - len(directions)), (0, 0)))  # a single probing action has one direction
     share = singular**2 / max(float((singular**2).sum()), 1e-12)
 

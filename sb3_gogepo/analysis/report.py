@@ -18,6 +18,7 @@ from sb3_gogepo.analysis.plots import plot_command_sweep, plot_learning_curve, p
 from sb3_gogepo.analysis.policy_map import map_policies, rank_probing_states
 from sb3_gogepo.analysis.stages import Stage
 from sb3_gogepo.common.archive import write_atomically
+from sb3_gogepo.common.checks import check_number
 from sb3_gogepo.common.evaluator import Evaluator
 
 PAGE = """<!doctype html>
@@ -69,8 +70,10 @@ def write_report(
         ``evaluations.npz``.
     :param n_commands: commands of the sweep, from the worst return seen to the best one.
     :param n_eval_episodes: episodes a command.
-    :raises ValueError: if the model has not been trained.
+    :raises ValueError: if the model has not been trained, or for numbers below 1.
     """
+    check_number("n_commands", n_commands, minimum=1, integer=True)
+    check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
     if model.best_return is None:
         raise ValueError(f"model must have been trained, got a {type(model).__name__} that has seen no episode")
     folder = Path(folder)
@@ -112,7 +115,7 @@ def _facts(model: Any) -> str:
         "Env steps": f"{model.num_timesteps:,}",
         "Returns seen in training": f"{model.worst_return:.1f} to {model.best_return:.1f}",
         "Command of predict": f"{model.command:.1f}",
-        "Entries of the replay buffer": f"{len(model.replay_buffer):,}",
+        "Entries of the replay buffer": f"{len(model.replay_buffer):,}" if len(model.replay_buffer) else "not loaded",
     }
     cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
     return f"<table>{cells}</table>"

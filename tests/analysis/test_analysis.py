@@ -7,12 +7,16 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch as th
+from matplotlib.figure import Figure
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import UDRL, UDRLPG, GoGePo
 from sb3_gogepo.analysis import Stage, StageCallback, load_stages, map_policies, rank_probing_states, save_stages, write_report
 from sb3_gogepo.analysis.__main__ import main
+from sb3_gogepo.analysis.plots import plot_command_sweep, plot_policy_map
+from sb3_gogepo.analysis.policy_map import Path, PolicyMap
+from sb3_gogepo.common.command_sweep import CommandSweep
 from tests.conftest import SMALL
 from tests.toy_envs import Seeded
 
@@ -105,6 +109,53 @@ def test_map_of_few_policies_and_too_many():
     assert len(map_policies(model, max_policies=7).points) == 7
 
 
+def test_map_keeps_apart_what_acts_in_opposite_ways():
+    """Only the difference of the two actions varies: its direction's components have the sum 0."""
+    model = linear_model()
+    for i, first in enumerate([-0.6, 0.0, 0.6]):
+        weights = th.atanh(th.tensor([first, -first, 0.0]))
+        model.replay_buffer.add(weights, command=0.0, episode_return=float(i))
+    result = map_policies(model)
+    assert result.explained == pytest.approx((1.0, 0.0), abs=1e-6)
+    np.testing.assert_allclose(np.abs(result.points[:, 0]), [0.6 * np.sqrt(2), 0, 0.6 * np.sqrt(2)], atol=1e-6)
+
+
+def test_sweep_is_drawn_beside_the_identity_and_the_prediction():
+    sweep = CommandSweep(np.array([0.0, 10.0]), np.array([2.0, 8.0]), std_returns=np.ones(2), mean_lengths=np.ones(2))
+    ax = Figure().subplots()
+    plot_command_sweep(ax, sweep, predicted=np.array([0.5, 9.0]))
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert drawn["achieved = commanded"] == [[0, 0], [10, 10]]
+    assert drawn["predicted by the evaluator"] == [[0, 0.5], [10, 9]]
+    (errorbars,) = ax.containers
+    assert errorbars[0].get_xydata().tolist() == [[0, 2], [10, 8]]
+
+
+def test_map_is_drawn_with_returns_as_colors():
+    points, returns = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), np.array([7.0, -1.0, 3.0])
+    path = Path(50_000, np.zeros(2), np.array([[0.0, 0.0], [1.0, 1.0]]))
+    ax = Figure().subplots()
+    plot_policy_map(ax, PolicyMap(points, returns, [path], (0.6, 0.3), "learned"))
+    dots = ax.collections[0]
+    assert dots.get_array().tolist() == [-1, 3, 7]  # the best on top
+    assert dots.get_offsets().tolist() == [[2, 3], [4, 5], [0, 1]]
+    assert ax.lines[0].get_xydata().tolist() == path.points.tolist()
+    assert ax.lines[0].get_label() == "generator, 50,000 steps"
+
+
+def test_influence_of_several_evaluators_and_actions():
+    """Two linear evaluators of three states and two actions: a state's share is the size of its weights."""
+    policy_kwargs = dict(net_arch=[], generator_net_arch=[8], n_evaluators=2, n_probing_states=3, evaluator_net_arch=[])
+    model = GoGePo("MlpPolicy", "CartPole-v1", **{**SMALL[GoGePo], "policy_kwargs": policy_kwargs})
+    weights = th.arange(1.0, 13.0).reshape(2, 6, 1)  # evaluator, (state, action), return
+    with th.no_grad():
+        model.policy.evaluator.predictor[0].weight.copy_(weights)
+    ranked = rank_probing_states(model, np.array([0.0]))
+    np.testing.assert_allclose(ranked.influence, np.array([23, 19, 15, 11, 7, 3]) / 78, rtol=1e-6)
+    states = model.policy.evaluator.probing_states.detach().flatten(0, 1).flip(0)
+    np.testing.assert_array_equal(ranked.states, states)
+
+
 def test_probing_states_are_ranked_by_the_gradient():
     """V = 1 * a(e1) - 3 * a(e2): the second state has three quarters of the influence."""
     model = linear_model()
@@ -146,9 +197,15 @@ def test_command_line(tmp_path, capsys):
 
 def test_command_line_errors(tmp_path, capsys):
     UDRL("MlpPolicy", "CartPole-v1", **SMALL[UDRL]).learn(20).save(tmp_path / "model.zip")
+    (tmp_path / "text.npz").write_text("no array")
+    np.savez(tmp_path / "uneven.npz", timesteps=np.zeros(3), results=np.zeros((2, 5)))
     for words, message in (
         ([], "was saved by UDRL, not by GoGePo"),
         (["--algo", "udrl", "--stages", "nowhere.pt"], "there is no file 'nowhere.pt'"),
+        (["--algo", "udrl", "--n-commands", "-2"], "n_commands must be an integer >= 1, got -2"),
+        (["--algo", "udrl", "--evaluations", str(tmp_path / "model.zip")], "holds no evaluations of SB3's EvalCallback"),
+        (["--algo", "udrl", "--evaluations", str(tmp_path / "text.npz")], "text.npz' holds no evaluations of SB3's"),
+        (["--algo", "udrl", "--evaluations", str(tmp_path / "uneven.npz")], "got shapes (3,) and (2, 5)"),
     ):
         with pytest.raises(SystemExit):
             main([str(tmp_path / "model.zip"), "--env", "CartPole-v1", *words])
