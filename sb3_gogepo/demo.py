@@ -23,12 +23,16 @@ from sb3_gogepo.analysis import plot_command_sweep, plot_learning_curve
 
 def main(arguments: list[str] | None = None) -> float:
     """Run the demo; returns the mean return of the final policy."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sb3_gogepo.demo", description=__doc__)
     parser.add_argument("--env", default="InvertedPendulum-v4", help="Gymnasium id (default: %(default)s)")
     parser.add_argument("--total-timesteps", type=float, default=50_000, help="env steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the results go (default: %(default)s)")
     options = parser.parse_args(arguments)
+    try:
+        gym.spec(options.env)
+    except gym.error.Error as error:
+        parser.error(f"--env must be a registered Gymnasium id, got {options.env!r}: {error}")
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

@@ -157,7 +157,12 @@ class CommandAlgorithm(EpisodicAlgorithm):
             allowed = f"one of {aliases} or a class derived from {kinds}"
             raise ValueError(f"policy must be {allowed} when env is given, got {policy!r}")
         if isinstance(policy, str) and ":" not in policy and policy not in registry:
-            raise ValueError(f"policy must be one of {aliases}, a policy class or, alone, a registered env id, got {policy!r}")
+            message = f"policy must be one of {aliases}, a policy class or, alone, a registered env id, got {policy!r}"
+            try:
+                gym.spec(policy)
+            except gym.error.Error as error:  # knows ids that are nearly the same
+                raise ValueError(f"{message}. {error}") from error
+            raise ValueError(message)
         return "MlpPolicy", policy
 
     def _check_alive_bonus_offset(self, value: float | None) -> float:

@@ -143,6 +143,11 @@ def test_policy_that_is_neither_alias_nor_env(args, algorithm):
         algorithm(*args)
 
 
+def test_env_id_with_a_slip(algorithm):
+    with pytest.raises(ValueError, match=r"a registered env id, got 'Hoper-v3'\. Environment .* Did you mean: `Hopper`"):
+        algorithm("Hoper-v3")
+
+
 @pytest.mark.parametrize("policy", ["CnnPolicy", "Hopper-v3", 3, None, th.nn.Tanh, SACPolicy, Seeded()])
 def test_policy_beside_an_env(policy, algorithm):
     with pytest.raises(ValueError, match=r"policy must be .* derived from \w+Policy when env is given, got"):
