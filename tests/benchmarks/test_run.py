@@ -212,7 +212,13 @@ def test_trains_cells_on_ray(tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     words = ["--algos", "ars", "sac", "--envs", "CartPole-v1", "--n-timesteps", "1000", "--ray", "local"]  # sac needs a Box
     words += ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    cell = Cell("paper", "ars", "CartPole-v1", 0)
+    write_cell(tmp_path / "results", cell, [1.0], 1000, status="running")  # begun on this machine, with a resume point
+    stale = tmp_path / "work" / cell.path / "checkpoint" / "state.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
     assert run.main(words) == 1
+    assert not stale.exists()
     status = {
         algo: read_json(tmp_path / "results" / "paper" / algo / "CartPole-v1" / "0" / "manifest.json")["status"]
         for algo in ("ars", "sac")
