@@ -10,7 +10,6 @@ import argparse
 import datetime
 import fcntl
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from benchmarks import manifest
-from benchmarks.layout import N_EVAL_EPISODES, N_TIME_COLUMNS, Cell, read_json, write_json
+from benchmarks.layout import N_EVAL_EPISODES, N_TIME_COLUMNS, Cell, read_json, remove_unfinished, start_anew, write_json
 from benchmarks.options import add_arguments, check_arguments
 from benchmarks.recording import CurveCallback, ProgressCallback, Record, ResumePointCallback, find_resume_point
 from benchmarks.tracks import Algorithm, differing, resolve, settings_of
@@ -91,9 +90,7 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
                 f"{cell} is unfinished with other settings ({differ}): ask for those, or delete {results} to train it anew"
             )
         if point is None:
-            for folder in (results, *(work / name for name in ("checkpoint", "checkpoint.old", "checkpoint.new", "zoo"))):
-                shutil.rmtree(folder, ignore_errors=True)
-            (work / "progress.json").unlink(missing_ok=True)
+            start_anew(results, work)
             known = {}
         _Run(cell, options, resolve(cell.track, cell.algo, cell.env), known, point).go()
 
@@ -207,8 +204,7 @@ class _Run:
         self.record.add_training(self.model.num_timesteps)
         self.report_progress()
         self.write_manifest("finished", env_steps=manager.curve.env_steps, finished=_now())
-        for name in ("checkpoint", "checkpoint.old", "zoo"):
-            shutil.rmtree(self.work / name, ignore_errors=True)
+        remove_unfinished(self.work)
 
 
 def _now() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +12,6 @@ import yaml
 from benchmarks.layout import CURVE_COLUMNS, N_TIME_COLUMNS, Cell, read_json, read_rows
 
 ENVS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "report.yml").read_text())
-
-
 #: entries of a manifest that the report reads
 NEEDED = {"status", "n_timesteps", "timesteps", "sessions"}
 NEEDED_WHEN_FINISHED = {"env_steps", "train_seconds", "train_cpu_seconds", "eval_seconds", "peak_memory_mb"}
@@ -101,15 +98,20 @@ def read_cells(results: Path) -> list[tuple[Cell, dict[str, Any]]]:
         needed = NEEDED | (NEEDED_WHEN_FINISHED if manifest.get("status") == "finished" else set())
         if missing := needed - set(manifest):
             raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
-        if manifest["status"] == "finished" and not read_rows(path.parent / "curve.csv"):
-            raise ValueError(f"{path} says that the cell is finished, but there is no evaluation in its curve.csv")
         found.append((Cell(track, algo, env, int(seed)), manifest))
     return sorted(found, key=lambda pair: pair[0])
 
 
 def read_run(results: Path, cell: Cell, manifest: dict[str, Any]) -> Run:
-    """The run of a finished cell."""
-    rows = np.array(read_rows(results / cell.path / "curve.csv"), dtype=float).reshape(-1, len(CURVE_COLUMNS))
+    """The run of a finished cell.
+
+    :raises ValueError: if it has no curve.
+    """
+    curve = read_rows(results / cell.path / "curve.csv")
+    if not curve:
+        path = results / cell.path / "manifest.json"
+        raise ValueError(f"{path} says that the cell is finished, but there is no evaluation in its curve.csv")
+    rows = np.array(curve, dtype=float).reshape(-1, len(CURVE_COLUMNS))
     axes = {name: rows[:, CURVE_COLUMNS.index(name)] for name in ("timesteps", "train_seconds", "train_cpu_seconds")}
     return Run(cell, manifest, axes, rows[:, N_TIME_COLUMNS:].mean(axis=1))
 
@@ -158,12 +160,6 @@ def on_one_machine(groups: Groups) -> Groups:
             for label, group in by_label.items()
         }
     return with_runs(timed)
-
-
-def not_listed(groups: Groups, labels: Sequence[str]) -> Groups:
-    """What has results, but is none of the labels (any more)."""
-    others = {env: {label: by[label] for label in by if label not in labels} for env, by in groups.items()}
-    return {env: by_label for env, by_label in others.items() if by_label}
 
 
 def _place(env: str) -> int:

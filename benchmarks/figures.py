@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from itertools import cycle
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,16 +54,16 @@ def draw_group(ax: Axes, group: Group, axis: str, name: str, line: dict[str, Any
     x, estimate = common_curve(group, axis)
     shown = x <= until
     x, estimate = x[shown], Estimate(*(values[shown] for values in estimate))
-    is_time = axis != "timesteps"
-    if is_time:
+    over_time = axis != "timesteps"  # there each seed keeps its last value until its next evaluation
+    if over_time:
         x = x / 60
-    # over time, each seed keeps its last value until its next evaluation
-    drawstyle, step = ("steps-post", "post") if is_time else ("default", None)
     n_seeds = len(group.runs)
     note = f"{name} ({n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)})"
+    drawstyle = "steps-post" if over_time else "default"
     ax.plot(x, estimate.mean, **line, drawstyle=drawstyle, linewidth=1.6, label=note, marker="o" if len(x) == 1 else None)
     if n_seeds > 1:
-        ax.fill_between(x, estimate.low, estimate.high, step=cast(Any, step), color=line["color"], alpha=0.18, linewidth=0)
+        band = dict(color=line["color"], alpha=0.18, linewidth=0)
+        ax.fill_between(x, estimate.low, estimate.high, step="post" if over_time else None, **band)
 
 
 def finish(ax: Axes, env: str, axis: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,19 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.track}/{self.algo}/{self.env}/{self.seed}"
+
+
+def remove_unfinished(work: Path) -> None:
+    """Remove the resume points and RL Zoo's folder from a cell's work folder; the lock stays, as a process may hold it."""
+    for name in ("checkpoint", "checkpoint.old", "checkpoint.new", "zoo"):
+        shutil.rmtree(work / name, ignore_errors=True)
+
+
+def start_anew(results: Path, work: Path) -> None:
+    """Remove what earlier processes have left of a cell: its results so far, and what they would go on from."""
+    shutil.rmtree(results, ignore_errors=True)
+    remove_unfinished(work)
+    (work / "progress.json").unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any
 import ray
 
 from benchmarks import manifest
-from benchmarks.layout import ROOT, Cell
+from benchmarks.layout import ROOT, Cell, start_anew
 from benchmarks.run import cell_arguments, thread_environment
 from sb3_gogepo.common.archive import write_atomically
 
@@ -69,18 +68,17 @@ class RayRunner:
         done, _ = ray.wait(list(self.running.values()), num_returns=len(self.running), timeout=0)
         ended: dict[Cell, str] = {}
         for cell in [cell for cell, reference in self.running.items() if reference in done]:
-            log_file = self.options.work / cell.path / "log.txt"
+            results, work = self.options.results / cell.path, self.options.work / cell.path
+            log_file = work / "log.txt"
             try:
                 code, log, files = ray.get(self.running.pop(cell))
             except ray.exceptions.RayError as error:
                 write_atomically(log_file, str(error).encode(), suffix="")
                 ended[cell] = f"{str(error).splitlines()[0]}, see {log_file}"
                 continue
-            # what a process on this machine had begun: its resume point does not belong to the new results
-            for folder in (self.options.results / cell.path, self.options.work / cell.path):
-                shutil.rmtree(folder, ignore_errors=True)
+            start_anew(results, work)  # a process on this machine may have begun the cell
             for name in sorted(files, key="manifest.json".__eq__):  # last: it says that the others are complete
-                write_atomically(self.options.results / cell.path / name, files[name], suffix="")
+                write_atomically(results / name, files[name], suffix="")
             write_atomically(log_file, log.encode(), suffix="")
             ended[cell] = f"exit status {code}, see {log_file}" if code else ""
         return ended

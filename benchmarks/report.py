@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import figures, tables
-from benchmarks.data import ENVS, Groups, not_listed, on_one_machine, read_groups, with_runs
+from benchmarks.data import ENVS, Groups, on_one_machine, read_groups, with_runs
 from benchmarks.layout import RESULTS
 from benchmarks.statistics import MIN_SEEDS, aggregate
 from benchmarks.tracks import ABLATIONS, ablations, tracks
@@ -25,7 +25,7 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
     """Draw the figures of a track; returns the text with its tables."""
     labels = list(tracks()[track])
     everything = {env: {label: group for label, group in by.items() if label in labels} for env, by in groups.items()}
-    strangers = not_listed(groups, labels)
+    strangers = [f"`{label}` on {env}" for env, by_label in groups.items() for label in by_label if label not in labels]
     groups = with_runs(everything)
     labels = [label for label in labels if any(label in by_label for by_label in everything.values())]
     if not groups:
@@ -102,8 +102,7 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
     if others := tables.left_out(everything):
         parts += ["**Left out** of all of the above, because they are unfinished or of other settings:\n", others]
     if strangers:
-        names = ", ".join(f"`{label}` on {env}" for env, by_label in strangers.items() for label in by_label)
-        parts += [f"Left out, because `benchmarks/algorithms.yml` does not list them: {names}.\n"]
+        parts += [f"Left out, because `benchmarks/algorithms.yml` does not list them: {', '.join(strangers)}.\n"]
     parts += ["**Where the numbers come from**\n", tables.provenance(groups)]
     return "\n".join(parts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
+from typing import cast
 
 import gymnasium as gym
 import matplotlib
@@ -19,6 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import GoGePo
 from sb3_gogepo.analysis import plot_command_sweep, plot_learning_curve
+from sb3_gogepo.envs import make_env
 
 
 def main(arguments: list[str] | None = None) -> float:
@@ -29,19 +31,18 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the results go (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        gym.spec(options.env)
-    except gym.error.Error as error:
-        parser.error(f"--env must be a registered Gymnasium id, got {options.env!r}: {error}")
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     warnings.filterwarnings("ignore", message=".*is out of date.*")  # Gymnasium on the papers' env versions
     th.set_num_threads(1)  # the networks are small: more threads only wait for each other
+    try:
+        eval_env = Monitor(cast(gym.Env, make_env(options.env)))
+    except ValueError as error:
+        parser.error(str(error))
     options.folder.mkdir(parents=True, exist_ok=True)
     stem = options.folder / f"gogepo_{options.env}"
 
-    eval_env = Monitor(gym.make(options.env))
     eval_callback = EvalCallback(
         eval_env,
         n_eval_episodes=3,

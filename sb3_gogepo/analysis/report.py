@@ -73,11 +73,8 @@ def write_report(
     :raises ValueError: if the model has not been trained, or for numbers below 1.
     """
     check_number("n_commands", n_commands, minimum=1, integer=True)
-    check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
     if model.best_return is None:
         raise ValueError(f"model must have been trained, got a {type(model).__name__} that has seen no episode")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     commands = np.linspace(model.worst_return, model.best_return, n_commands)
     pictures = [
         _sweep(model, env, commands, n_eval_episodes),
@@ -85,6 +82,8 @@ def write_report(
         _probing(model, commands),
         _curve(evaluations),
     ]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     parts = [_facts(model)]
     for picture in pictures:
         parts.append(f"<h2>{html.escape(picture.heading)}</h2>")

@@ -1,7 +1,5 @@
 """Statistics by hand, and a report that is the same each time and says what is missing."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -183,7 +181,7 @@ def test_committed_tables_are_those_of_the_committed_results(tmp_path, monkeypat
     for name in ("learning_curves", "ablation", "several_envs"):
         monkeypatch.setattr(figures, name, lambda *_: None)
     report.main(["--results", str(ROOT / RESULTS), "--docs", str(tmp_path)])
-    made: list[Path] = sorted((tmp_path / "benchmarks").iterdir())
+    made = sorted((tmp_path / "benchmarks").iterdir())
     assert [path.name for path in made] == ["ablations.md", "paper.md", "tuned.md"]
     for path in made:
         committed = ROOT / "docs" / "benchmarks" / path.name
