@@ -41,16 +41,16 @@ bench-report: $(VENV)/.test
 	$(BIN)/python -m benchmarks.report
 
 bench-update: $(VENV)/.test
-	$(BIN)/python -m benchmarks.update_speed
+	$(BIN)/python -m benchmarks.speed.update_speed
 
 bench-scale: $(VENV)/.test
-	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.speed.scale
 
 bench-stepping: $(VENV)/.test
-	$(BIN)/python -m benchmarks.stepping
+	$(BIN)/python -m benchmarks.speed.stepping
 
 bench-denormals: $(VENV)/.test
-	$(BIN)/python -m benchmarks.denormals
+	$(BIN)/python -m benchmarks.speed.denormals
 
 # An hour or more; writes the figures of docs/reliability.md.
 bench-reliability: $(VENV)/.test

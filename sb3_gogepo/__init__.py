@@ -2,13 +2,13 @@
 
 from sb3_gogepo import presets
 from sb3_gogepo._version import __version__
-from sb3_gogepo.common.callbacks import ResumableCheckpointCallback
-from sb3_gogepo.common.checkpoints import latest_checkpoint
-from sb3_gogepo.common.policies import GeneratedPolicy
-from sb3_gogepo.common.untrusted import InvalidFileError
+from sb3_gogepo.base.callbacks import ResumableCheckpointCallback
 from sb3_gogepo.envs import register_legacy_ids
 from sb3_gogepo.gogepo import GoGePo
 from sb3_gogepo.gpim import GPIM, register_navigation
+from sb3_gogepo.networks.policies import GeneratedPolicy
+from sb3_gogepo.saving.checkpoints import latest_checkpoint
+from sb3_gogepo.saving.untrusted import InvalidFileError
 from sb3_gogepo.udrl import UDRL
 from sb3_gogepo.udrlpg import UDRLPG
 

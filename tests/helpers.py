@@ -6,7 +6,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from benchmarks.hostile_files import read_entries, write_entries
+from benchmarks.reliability.hostile_files import read_entries, write_entries
 
 OBSERVATIONS = np.array([[0.5, 0.0], [-0.5, 3.0], [2.0, 1.0]], np.float32)
 

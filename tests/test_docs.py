@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sb3_gogepo import UDRLPG, GoGePo, presets
-from sb3_gogepo.common.policies import GeneratorPolicy
 from sb3_gogepo.gogepo import GoGePoPolicy
+from sb3_gogepo.networks.policies import GeneratorPolicy
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -64,7 +64,10 @@ def test_examples_run(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
 def test_source_files_exist(page):
     text = page.read_text(encoding="utf-8")
-    named = re.findall(r"`((?:sb3_gogepo|common|gogepo|gpim|udrl|udrlpg|analysis|zoo|tests)/[\w/]+\.(?:py|yml))`", text)
+    named = re.findall(
+        r"`((?:sb3_gogepo|base|buffers|rollouts|networks|saving|gogepo|gpim|udrl|udrlpg|analysis|zoo|tests)/[\w/]+\.(?:py|yml))`",
+        text,
+    )
     missing = [name for name in named if not ((ROOT / name).is_file() or (ROOT / "sb3_gogepo" / name).is_file())]
     assert not missing
 

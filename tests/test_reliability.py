@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import MEASUREMENTS, RESULTS, render_table
-from benchmarks.reliability_disk import measure_disk, survived
+from benchmarks.reliability.__main__ import MEASUREMENTS, RESULTS, render_table
+from benchmarks.reliability.disk import measure_disk, survived
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked and killed")

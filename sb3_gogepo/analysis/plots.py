@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from sb3_gogepo.analysis.policy_map import PolicyMap, ProbingStates
-from sb3_gogepo.common.command_sweep import CommandSweep
+from sb3_gogepo.base.command_sweep import CommandSweep
 
 
 def plot_learning_curve(ax: Axes, timesteps: np.ndarray, returns: np.ndarray, title: str = "") -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import torch as th
 
 from sb3_gogepo.analysis.stages import Stage
-from sb3_gogepo.common.evaluator import Evaluator
-from sb3_gogepo.common.policy_weights import Layer, forward_policies
+from sb3_gogepo.networks.evaluator import Evaluator
+from sb3_gogepo.networks.policy_weights import Layer, forward_policies
 
 #: policies whose probing actions are computed at a time
 CHUNK = 256

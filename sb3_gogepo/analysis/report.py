@@ -17,9 +17,9 @@ from stable_baselines3.common.type_aliases import GymEnv
 from sb3_gogepo.analysis.plots import plot_command_sweep, plot_learning_curve, plot_policy_map, plot_probing_states
 from sb3_gogepo.analysis.policy_map import map_policies, rank_probing_states
 from sb3_gogepo.analysis.stages import Stage
-from sb3_gogepo.common.archive import write_atomically
-from sb3_gogepo.common.checks import check_number
-from sb3_gogepo.common.evaluator import Evaluator
+from sb3_gogepo.checks import check_number
+from sb3_gogepo.networks.evaluator import Evaluator
+from sb3_gogepo.saving.archive import write_atomically
 
 PAGE = """<!doctype html>
 <html lang="en">

@@ -9,9 +9,9 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_gogepo.common import archive
-from sb3_gogepo.common.checks import check_number
-from sb3_gogepo.common.untrusted import InvalidFileError
+from sb3_gogepo.checks import check_number
+from sb3_gogepo.saving import archive
+from sb3_gogepo.saving.untrusted import InvalidFileError
 
 
 class Stage(NamedTuple):

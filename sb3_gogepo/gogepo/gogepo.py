@@ -40,13 +40,13 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
 
-from sb3_gogepo.common.checks import check_fraction, check_number, check_schedule
-from sb3_gogepo.common.faults import step_if_finite
-from sb3_gogepo.common.generator_algorithm import Candidates, GeneratorAlgorithm
-from sb3_gogepo.common.losses import evaluator_loss, generator_loss, regression_loss
-from sb3_gogepo.common.policy_buffer import PolicyBuffer
-from sb3_gogepo.common.rollout import Episode
+from sb3_gogepo.base.generator_algorithm import Candidates, GeneratorAlgorithm
+from sb3_gogepo.buffers.policy_buffer import PolicyBuffer
+from sb3_gogepo.checks import check_fraction, check_number, check_schedule
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
+from sb3_gogepo.networks.losses import evaluator_loss, generator_loss, regression_loss
+from sb3_gogepo.rollouts.faults import step_if_finite
+from sb3_gogepo.rollouts.rollout import Episode
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
@@ -58,7 +58,7 @@ class GoGePo(GeneratorAlgorithm):
     """Learn a generator of policies for any return, and an evaluator that makes return differentiable.
 
     ``GoGePo("Hopper-v3")`` and ``GoGePo("MlpPolicy", env)`` are both fine. See
-    :class:`~sb3_gogepo.common.generator_algorithm.GeneratorAlgorithm` for the parameters that are not listed here and
+    :class:`~sb3_gogepo.base.generator_algorithm.GeneratorAlgorithm` for the parameters that are not listed here and
     :class:`~sb3_gogepo.gogepo.policies.GoGePoPolicy` for ``policy_kwargs``.
 
     Where a default equals ``presets.PAPER``, the original code is its source; the others come from the runs listed in the
@@ -69,7 +69,7 @@ class GoGePo(GeneratorAlgorithm):
     :param evaluator_gradient_steps: evaluator steps a training round.
     :param generator_gradient_steps: generator steps a training round.
     :param buffer_size: policies kept, first in first out; four bytes a weight each.
-    :param recency: see :class:`~sb3_gogepo.common.policy_buffer.PolicyBuffer`; for both networks.
+    :param recency: see :class:`~sb3_gogepo.buffers.policy_buffer.PolicyBuffer`; for both networks.
     :param elite_fraction: part of a batch, the elites, that is drawn by rank of return; see there.
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
         stored policy that reached R, over the elites of a batch. It adds to the generator's loss; nothing
@@ -77,7 +77,7 @@ class GoGePo(GeneratorAlgorithm):
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training; fewer, if they take more than a
         tenth of the env steps in which the noise falls.
     :param prune_after: end an episode early if, after this fraction of its steps or later, it has fallen behind the ten best,
-        see :class:`~sb3_gogepo.common.pruning.BestEpisodes`. Its return is stored as if it had gone on at its rate.
+        see :class:`~sb3_gogepo.rollouts.pruning.BestEpisodes`. Its return is stored as if it had gone on at its rate.
         Observation statistics see it, Monitors do not. None: no episode is; nor is one where episodes differ in length, or
         in wrappers that must see it out, such as VecMonitor and VecFrameStack.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and

@@ -10,10 +10,10 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_gogepo.common.checks import check_choice, check_number, check_sizes
-from sb3_gogepo.common.evaluator import Evaluator, WeightsEvaluator
-from sb3_gogepo.common.normalization import ReturnScaler
-from sb3_gogepo.common.policies import GeneratorPolicy
+from sb3_gogepo.checks import check_choice, check_number, check_sizes
+from sb3_gogepo.networks.evaluator import Evaluator, WeightsEvaluator
+from sb3_gogepo.networks.normalization import ReturnScaler
+from sb3_gogepo.networks.policies import GeneratorPolicy
 
 
 class GoGePoPolicy(GeneratorPolicy):

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_gogepo.common.checks import check_bool, check_choice, check_fraction, check_number, check_schedule
+from sb3_gogepo.checks import check_bool, check_choice, check_fraction, check_number, check_schedule
 from sb3_gogepo.gpim.relabelling import GOAL_TYPES
 
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")

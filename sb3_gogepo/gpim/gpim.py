@@ -23,8 +23,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 
-from sb3_gogepo.common.checks import check_action_space, check_sb3_arguments
-from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm, draw_seed
+from sb3_gogepo.checks import check_action_space, check_sb3_arguments
 from sb3_gogepo.envs import make_env
 from sb3_gogepo.gpim.buffer_pair import BufferPair
 from sb3_gogepo.gpim.checks import SETTINGS, check_box_has_width, check_goal_space, check_goals_are_raw, check_settings
@@ -33,6 +32,7 @@ from sb3_gogepo.gpim.learner import SACLearner
 from sb3_gogepo.gpim.policies import GPIMPolicy
 from sb3_gogepo.gpim.relabelling import Relabelled, goal_errors, relabel
 from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule, only_finite, run_goal_episodes
+from sb3_gogepo.saving.picklefree_algorithm import PicklefreeAlgorithm, draw_seed
 
 SelfGPIM = TypeVar("SelfGPIM", bound="GPIM")
 

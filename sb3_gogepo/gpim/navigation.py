@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_gogepo.common.checks import check_choice, check_number
+from sb3_gogepo.checks import check_choice, check_number
 from sb3_gogepo.gpim.relabelling import GOAL_TYPES
 
 SIZE = 10.0

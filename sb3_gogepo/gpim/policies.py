@@ -14,8 +14,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import MultiInputPolicy as SACMultiInputPolicy
 from torch import nn
 
-from sb3_gogepo.common.checks import check_number, check_sizes
-from sb3_gogepo.common.policies import PicklefreePolicy
+from sb3_gogepo.checks import check_number, check_sizes
+from sb3_gogepo.networks.policies import PicklefreePolicy
 
 
 class Discriminator(nn.Module):

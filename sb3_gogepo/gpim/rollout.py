@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_gogepo.common.rollout import _resets_are_seeded, reset_counters
+from sb3_gogepo.rollouts.rollout import _resets_are_seeded, reset_counters
 
 #: ({key: (n_envs, ...)} observations, number of the step) -> (n_envs, \*action_shape) actions
 Act = Callable[[dict[str, np.ndarray], int], np.ndarray]

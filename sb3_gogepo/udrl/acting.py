@@ -6,7 +6,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_gogepo.common.policy_weights import as_numpy_function
+from sb3_gogepo.networks.policy_weights import as_numpy_function
 from sb3_gogepo.udrl.policies import BehaviorOutputs, UDRLPolicy
 
 IDLE = -1  # in place of a candidate: the env steps on, but nobody looks

@@ -12,10 +12,10 @@ from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_gogepo.common.checks import check_number, check_range, check_sizes
-from sb3_gogepo.common.normalization import ObservationNormalizer, ReturnScaler
-from sb3_gogepo.common.policies import PicklefreePolicy, check_activation, check_command
-from sb3_gogepo.common.rollout import ActionMap
+from sb3_gogepo.checks import check_number, check_range, check_sizes
+from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler
+from sb3_gogepo.networks.policies import PicklefreePolicy, check_activation, check_command
+from sb3_gogepo.rollouts.rollout import ActionMap
 
 
 class BehaviorOutputs(NamedTuple):

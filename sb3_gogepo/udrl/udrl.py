@@ -34,12 +34,12 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gogepo.common.checks import check_bool, check_number
-from sb3_gogepo.common.command_algorithm import CommandAlgorithm
-from sb3_gogepo.common.faults import step_if_finite
-from sb3_gogepo.common.losses import likelihood_loss
-from sb3_gogepo.common.normalization import SMALLEST_SPREAD
-from sb3_gogepo.common.rollout import Actors, Episode, run_actors
+from sb3_gogepo.base.command_algorithm import CommandAlgorithm
+from sb3_gogepo.checks import check_bool, check_number
+from sb3_gogepo.networks.losses import likelihood_loss
+from sb3_gogepo.networks.normalization import SMALLEST_SPREAD
+from sb3_gogepo.rollouts.faults import step_if_finite
+from sb3_gogepo.rollouts.rollout import Actors, Episode, run_actors
 from sb3_gogepo.udrl.acting import CommandActors
 from sb3_gogepo.udrl.episode_buffer import EpisodeBuffer
 from sb3_gogepo.udrl.policies import UDRLPolicy
@@ -65,7 +65,7 @@ class UDRL(CommandAlgorithm):
     """Learn to act on commands (desired return, desired horizon) by imitating what the best episodes did.
 
     ``UDRL("LunarLander-v3")`` and ``UDRL("MlpPolicy", env)`` are both fine. See
-    :class:`~sb3_gogepo.common.command_algorithm.CommandAlgorithm` for the parameters that are not listed here and
+    :class:`~sb3_gogepo.base.command_algorithm.CommandAlgorithm` for the parameters that are not listed here and
     :class:`~sb3_gogepo.udrl.policies.UDRLPolicy` for ``policy_kwargs``.
 
     :param buffer_size: episodes kept: those of the highest return (the paper: replay_size).

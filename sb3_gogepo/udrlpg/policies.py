@@ -7,11 +7,11 @@ from typing import Any
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_gogepo.common.policies import GeneratorPolicy
+from sb3_gogepo.networks.policies import GeneratorPolicy
 
 
 class UDRLPGPolicy(GeneratorPolicy):
-    """Generator G. All arguments are those of :class:`~sb3_gogepo.common.policies.GeneratorPolicy`."""
+    """Generator G. All arguments are those of :class:`~sb3_gogepo.networks.policies.GeneratorPolicy`."""
 
     optimizer_names = ("generator_optimizer",)
 

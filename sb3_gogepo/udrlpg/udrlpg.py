@@ -29,11 +29,11 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule, update_learning_rate
 
-from sb3_gogepo.common.bucket_buffer import BucketBuffer
-from sb3_gogepo.common.checks import check_choice, check_number
-from sb3_gogepo.common.faults import step_if_finite
-from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
-from sb3_gogepo.common.losses import regression_loss
+from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm
+from sb3_gogepo.buffers.bucket_buffer import BucketBuffer
+from sb3_gogepo.checks import check_choice, check_number
+from sb3_gogepo.networks.losses import regression_loss
+from sb3_gogepo.rollouts.faults import step_if_finite
 from sb3_gogepo.udrlpg.policies import UDRLPGPolicy
 
 #: Falls to 0: with a constant rate a good policy of Swimmer gets lost again (docs/udrlpg.md, "Results").
@@ -44,12 +44,12 @@ class UDRLPG(GeneratorAlgorithm):
     """Learn a generator of policies for any return by regression onto the policies that acted, without an evaluator.
 
     ``UDRLPG("Hopper-v3")`` and ``UDRLPG("MlpPolicy", env)`` are both fine. See
-    :class:`~sb3_gogepo.common.generator_algorithm.GeneratorAlgorithm` for the parameters that are not listed here and
+    :class:`~sb3_gogepo.base.generator_algorithm.GeneratorAlgorithm` for the parameters that are not listed here and
     :class:`~sb3_gogepo.udrlpg.policies.UDRLPGPolicy` for ``policy_kwargs``.
 
     :param gradient_steps: generator steps a training round.
     :param buffer_size: policies kept; when all places are taken, the oldest goes.
-    :param n_buckets: see :class:`~sb3_gogepo.common.bucket_buffer.BucketBuffer`.
+    :param n_buckets: see :class:`~sb3_gogepo.buffers.bucket_buffer.BucketBuffer`.
     :param bucket_size: see there.
     :param rank_scale: see there.
     :param replace_in_bucket: who stays in a full bucket: ``"oldest"`` is replaced, or ``"none"`` and newcomers are turned

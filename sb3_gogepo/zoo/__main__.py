@@ -13,7 +13,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+from sb3_gogepo.base.command_algorithm import CommandAlgorithm
 from sb3_gogepo.zoo import hub
 from sb3_gogepo.zoo.registration import ALGORITHMS, register
 

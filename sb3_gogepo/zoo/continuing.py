@@ -14,8 +14,8 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import CheckpointCallback
 
-from sb3_gogepo.common.checkpoints import RUN_STATE_FILE
-from sb3_gogepo.common.picklefree_algorithm import PicklefreeAlgorithm
+from sb3_gogepo.saving.checkpoints import RUN_STATE_FILE
+from sb3_gogepo.saving.picklefree_algorithm import PicklefreeAlgorithm
 
 #: how SB3's CheckpointCallback names a model
 CHECKPOINT = re.compile(r"(.+)_(\d+)_steps\.zip")

@@ -12,10 +12,10 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
-from benchmarks.reliability_runs import fingerprint
+from benchmarks.reliability.runs import fingerprint
 from sb3_gogepo import GPIM, InvalidFileError, ResumableCheckpointCallback, latest_checkpoint
-from sb3_gogepo.common import checkpoints
 from sb3_gogepo.gpim import Navigation2D
+from sb3_gogepo.saving import checkpoints
 from tests.helpers import assert_same_result
 from tests.toy_envs import Seeded
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import UDRLPG, GeneratedPolicy, GoGePo
-from sb3_gogepo.common.policy_weights import forward_policies
+from sb3_gogepo.networks.policy_weights import forward_policies
 from tests.helpers import OBSERVATIONS, record_logs
 from tests.toy_envs import ConstantObs, Spaces
 

@@ -17,8 +17,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_gogepo import UDRL, UDRLPG, GeneratedPolicy, GoGePo, presets
-from sb3_gogepo.common.generator_algorithm import GeneratorAlgorithm
-from sb3_gogepo.common.untrusted import InvalidFileError
+from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm
+from sb3_gogepo.saving.untrusted import InvalidFileError
 from tests.helpers import act, assert_same_buffer, assert_same_buffer_state, optimizers_of
 from tests.toy_envs import ConstantObs, Seeded, Spaces
 

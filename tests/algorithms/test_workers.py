@@ -16,7 +16,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_gogepo.common.faults import DiscardedEpisodeWarning, EnvFailedError
+from sb3_gogepo.rollouts.faults import DiscardedEpisodeWarning, EnvFailedError
 from tests.faulty_envs import DiesOnce, Faulty, only_in_the_driver
 from tests.helpers import assert_same_result, parameters_of
 from tests.toy_envs import Seeded
@@ -40,8 +40,8 @@ def backend(request):
 @pytest.fixture(scope="module")
 def local_ray():
     ray = pytest.importorskip("ray")
-    from sb3_gogepo.common.ray_backend import RayBackend
-    from sb3_gogepo.common.worker_pool import PoolSettings
+    from sb3_gogepo.rollouts.workers.pool import PoolSettings
+    from sb3_gogepo.rollouts.workers.ray_backend import RayBackend
 
     RayBackend(b"", PoolSettings(n_workers=2))
     yield ray

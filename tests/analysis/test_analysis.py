@@ -16,7 +16,7 @@ from sb3_gogepo.analysis import Stage, StageCallback, load_stages, map_policies,
 from sb3_gogepo.analysis.__main__ import main
 from sb3_gogepo.analysis.plots import plot_command_sweep, plot_policy_map
 from sb3_gogepo.analysis.policy_map import Path, PolicyMap
-from sb3_gogepo.common.command_sweep import CommandSweep
+from sb3_gogepo.base.command_sweep import CommandSweep
 from tests.conftest import SMALL
 from tests.toy_envs import Seeded
 

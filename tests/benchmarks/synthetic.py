@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.layout import CURVE_COLUMNS, N_EVAL_EPISODES, Cell, write_json, write_rows
+from benchmarks.run.layout import CURVE_COLUMNS, N_EVAL_EPISODES, Cell, write_json, write_rows
 
 
 def write_cell(results, cell, returns, n_timesteps, seconds_a_step=0.001, cpu="made up", threads=1, **manifest):

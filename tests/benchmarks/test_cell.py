@@ -19,10 +19,10 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks import manifest
-from benchmarks.layout import CURVE_COLUMNS, N_EVAL_EPISODES, Cell, read_json, read_rows, write_json
-from benchmarks.recording import Clock, CurveCallback, Record, find_resume_point
-from benchmarks.tracks import settings_of
+from benchmarks.run import manifest
+from benchmarks.run.layout import CURVE_COLUMNS, N_EVAL_EPISODES, Cell, read_json, read_rows, write_json
+from benchmarks.run.recording import Clock, CurveCallback, Record, find_resume_point
+from benchmarks.run.tracks import settings_of
 from tests.benchmarks.synthetic import write_cell
 
 pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '.[zoo]'")
@@ -33,7 +33,8 @@ N_TIMESTEPS, EVAL_FREQ = 2000, 500
 # kill at, a resume point is written before each iteration, and the process gets a signal there.
 SCRIPT = """
 import json, os, signal, sys
-from benchmarks import cell, recording
+from benchmarks.run import cell
+from benchmarks.run import recording
 
 calls, kill_at, signal_number = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 if kill_at:
@@ -170,7 +171,7 @@ def test_a_swap_that_was_interrupted_leaves_a_resume_point(tmp_path):
 
 def test_only_one_process_works_on_a_cell(tmp_path, capsys):
     """While another one holds the lock, it waits, and then sees what that one has done."""
-    from benchmarks.cell import train
+    from benchmarks.run.cell import train
 
     cell = Cell("paper", "ars", "CartPole-v1", 0)
     options = argparse.Namespace(results=tmp_path / "results", work=tmp_path / "work", n_timesteps=1000, eval_freq=1000)
@@ -244,7 +245,7 @@ def test_peak_memory_is_of_this_process_alone():
     """Not of the one that started it, which a fork has the size of."""
     block = bytearray(300 * 2**20)
     block[:: 2**12] = b"1" * len(block[:: 2**12])  # touch every page
-    code = "from benchmarks.manifest import peak_memory_mb; print(peak_memory_mb())"
+    code = "from benchmarks.run.manifest import peak_memory_mb; print(peak_memory_mb())"
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     here = manifest.peak_memory_mb()
     assert here >= 300

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fault_tables import equality_table, faults_table, kills_table, orphans_table, throughput_table
+from benchmarks.reliability.fault_tables import equality_table, faults_table, kills_table, orphans_table, throughput_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 

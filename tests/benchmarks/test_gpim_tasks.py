@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmarks.gpim_tasks import TASKS, evaluate, final_states_of_random_actions
+from benchmarks.gpim.tasks import TASKS, evaluate, final_states_of_random_actions
 
 
 @pytest.mark.parametrize("name", ["fixed", "swimmer"])
 def test_distance_is_that_at_the_end_and_one_for_who_stays(name, monkeypatch):
-    monkeypatch.setattr("benchmarks.gpim_tasks.N_GOALS", 3)
+    monkeypatch.setattr("benchmarks.gpim.tasks.N_GOALS", 3)
     task = TASKS[name]
     shape = task.make().action_space.shape
     result = evaluate(lambda observations: np.zeros((3, *shape)), task)
@@ -18,7 +18,7 @@ def test_distance_is_that_at_the_end_and_one_for_who_stays(name, monkeypatch):
 
 
 def test_goals_from_random_actions_differ_and_are_the_same_each_time(monkeypatch):
-    monkeypatch.setattr("benchmarks.gpim_tasks.N_GOALS", 3)
+    monkeypatch.setattr("benchmarks.gpim.tasks.N_GOALS", 3)
     task = TASKS["swimmer"]
     goals = final_states_of_random_actions(task.make)
     assert goals.shape == (3, 3)
@@ -28,7 +28,7 @@ def test_goals_from_random_actions_differ_and_are_the_same_each_time(monkeypatch
 
 def test_maze_draws_the_same_goals_each_time_and_goes_on_at_the_goal(monkeypatch):
     pytest.importorskip("gymnasium_robotics", reason="not installed: pip install -e '.[goals]'")
-    monkeypatch.setattr("benchmarks.gpim_tasks.N_GOALS", 2)
+    monkeypatch.setattr("benchmarks.gpim.tasks.N_GOALS", 2)
     first, second = (evaluate(lambda observations: np.ones((2, 2)), TASKS["maze"]) for _ in range(2))
     np.testing.assert_array_equal(first.targets, second.targets)
     np.testing.assert_array_equal(first.positions, second.positions)
@@ -38,7 +38,7 @@ def test_maze_draws_the_same_goals_each_time_and_goes_on_at_the_goal(monkeypatch
 
 def test_tables_of_the_docs_are_those_of_the_results():
     pytest.importorskip("matplotlib")
-    from benchmarks import gpim_figures
+    from benchmarks.gpim import figures as gpim_figures
 
     assert gpim_figures.TABLE.read_text(encoding="utf-8") == gpim_figures.results_table()
     assert gpim_figures.REWARD_TABLE.read_text(encoding="utf-8") == gpim_figures.reward_table()
@@ -46,7 +46,7 @@ def test_tables_of_the_docs_are_those_of_the_results():
 
 def test_a_reward_that_is_the_way_around_the_walls_has_nothing_to_do_with_the_straight_line():
     pytest.importorskip("matplotlib")
-    from benchmarks.gpim_figures import partial_rank_correlation
+    from benchmarks.gpim.figures import partial_rank_correlation
 
     rng = np.random.default_rng(0)
     straight, detour, noise = rng.normal(size=(3, 2000))

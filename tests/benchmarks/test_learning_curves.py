@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import learning_curves
+from benchmarks.studies import learning_curves
 
 DOCS = Path(__file__).parents[2] / "docs" / "learning_curves"
 
@@ -19,7 +19,9 @@ def test_runs_and_their_table(monkeypatch, tmp_path):
     for seed in (3, 12):
         settings = ["gradient_steps=1", "batch_size=8"]
         path = learning_curves.run("udrlpg", "CartPole-v1", steps=60, seed=seed, eval_freq=30, settings=settings)
-        assert path.read_text().startswith("# python -m benchmarks.learning_curves run udrlpg CartPole-v1 --steps 60 --seeds")
+        assert path.read_text().startswith(
+            "# python -m benchmarks.studies.learning_curves run udrlpg CartPole-v1 --steps 60 --seeds"
+        )
     _, rows = learning_curves.read(path)
     assert [row["eval_episodes"] for row in rows][-1] == 20
     low, high = sorted(learning_curves.read(path)[1][-1]["eval_return"] for path in tmp_path.glob("*.csv"))

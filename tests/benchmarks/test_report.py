@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks import figures, report, tables
-from benchmarks.data import Group, read_groups
-from benchmarks.layout import RESULTS, ROOT, Cell
-from benchmarks.statistics import common_curve, estimate_mean, estimate_over_envs
+from benchmarks.report import __main__ as report
+from benchmarks.report import figures, tables
+from benchmarks.report.data import Group, read_groups
+from benchmarks.report.statistics import common_curve, estimate_mean, estimate_over_envs
+from benchmarks.run.layout import RESULTS, ROOT, Cell
 from tests.benchmarks.synthetic import write_cell, write_everything
 
 
@@ -151,7 +152,7 @@ def test_who_is_not_listed_any_more_is_named(results, tmp_path):
     write_cell(results, cell("forgotten"), [1.0], n_timesteps=1000)
     report.main(["--results", str(results), "--docs", str(tmp_path)])
     text = (tmp_path / "benchmarks" / "paper.md").read_text()
-    assert "Left out, because `benchmarks/algorithms.yml` does not list them: `forgotten` on Swimmer-v3." in text
+    assert "Left out, because `benchmarks/run/algorithms.yml` does not list them: `forgotten` on Swimmer-v3." in text
 
 
 def test_ablations_say_what_is_missing_and_where_they_are_from(results, tmp_path):

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from benchmarks import run
-from benchmarks.layout import Cell, read_json
-from benchmarks.options import check_arguments
-from benchmarks.progress import CellView, PlainDisplay, describe_time
-from benchmarks.tracks import settings_of
+from benchmarks.run import __main__ as run
+from benchmarks.run.layout import Cell, read_json
+from benchmarks.run.options import check_arguments
+from benchmarks.run.progress import CellView, PlainDisplay, describe_time
+from benchmarks.run.tracks import settings_of
 from tests.benchmarks.synthetic import write_cell
 
 WORDS = ["--algos", "gogepo", "ars", "--envs", "CartPole-v1", "--seeds", "2", "--n-timesteps", "1e3"]

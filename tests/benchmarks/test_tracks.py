@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.tracks import ablations, defaults_of, labels, resolve, tracks
+from benchmarks.run.tracks import ablations, defaults_of, labels, resolve, tracks
 from sb3_gogepo import presets
 
 ENVS = ["Swimmer-v3", "Hopper-v3", "InvertedPendulum-v2", "MountainCarContinuous-v0"]

@@ -8,7 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_gogepo import GoGePo
-from sb3_gogepo.common.callbacks import ResumableCheckpointCallback
+from sb3_gogepo.base.callbacks import ResumableCheckpointCallback
 from tests.helpers import assert_same_result, record_logs
 from tests.toy_envs import ConstantObs, Seeded
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.gpim import make_model
-from benchmarks.gpim_tasks import TASKS, evaluate, in_order
+from benchmarks.gpim.__main__ import make_model
+from benchmarks.gpim.tasks import TASKS, evaluate, in_order
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_gogepo import UDRL, presets
-from sb3_gogepo.common.losses import likelihood_loss
+from sb3_gogepo.networks.losses import likelihood_loss
 from sb3_gogepo.udrl.acting import CommandActors
 from sb3_gogepo.udrl.policies import UDRLPolicy
 from sb3_gogepo.udrl.udrl import fit_slope

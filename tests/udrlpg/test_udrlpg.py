@@ -8,7 +8,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_gogepo import UDRLPG, presets
-from sb3_gogepo.common.losses import regression_loss
+from sb3_gogepo.networks.losses import regression_loss
 from tests.gogepo.test_theta_squared import COMMANDS, actions_of, fill_with_random_policies
 from tests.helpers import optimizers_of
 from tests.toy_envs import ConstantObs, Seeded, Spaces, Square

@@ -15,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import ConstantSchedule
 
 from sb3_gogepo import GoGePo
-from sb3_gogepo.common.command_algorithm import CommandAlgorithm
+from sb3_gogepo.base.command_algorithm import CommandAlgorithm
 from sb3_gogepo.zoo import ALGORITHMS, preset_path, register
 
 pytest.importorskip("rl_zoo3", reason="RL Zoo is not installed: pip install -e '.[zoo]'")

@@ -1,0 +1,1 @@
+"""Goals reached by GPIM and its rivals."""

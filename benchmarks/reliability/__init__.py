@@ -1,0 +1,1 @@
+"""What kills, full disks, hostile files and faulty envs do to a run."""

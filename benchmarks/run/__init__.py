@@ -1,0 +1,1 @@
+"""The comparison: trains cells (track, algorithm, env, seed) and records what they measure."""

@@ -1,0 +1,1 @@
+"""Single questions, each with a script of its own."""

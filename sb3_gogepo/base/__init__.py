@@ -1,0 +1,1 @@
+"""The loop of `learn` and what acts on commands: what the algorithms are built on."""

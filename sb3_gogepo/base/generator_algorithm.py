@@ -1,0 +1,254 @@
+"""GeneratorAlgorithm: what the algorithms that generate policy weights from commands share (GoGePo, UDRLPG).
+
+One iteration: choose commands, generate policies, add noise to their weights, run one episode of each, store
+(policy weights, command, return). A subclass brings its policy class, its buffer and
+:meth:`~sb3_gogepo.base.command_algorithm.CommandAlgorithm.train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_gogepo.base.command_algorithm import CommandAlgorithm
+from sb3_gogepo.checks import check_bool, check_choice, check_number, check_range
+from sb3_gogepo.networks.policies import GeneratedPolicy, GeneratorPolicy
+from sb3_gogepo.networks.policy_weights import Layer
+from sb3_gogepo.rollouts.faults import Discard
+from sb3_gogepo.rollouts.rollout import Actors, Episode, PolicyActors, run_episodes
+
+
+class Candidates(NamedTuple):
+    """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds.
+
+    ``noise_std`` is how large their noise is, in units of ``weight_noise_scaling``.
+    """
+
+    commands: np.ndarray
+    policy_weights: th.Tensor
+    seeds: list[int]
+    noise_std: float
+
+
+class GeneratorAlgorithm(CommandAlgorithm):
+    """Base class of the algorithms that generate policy weights from commands.
+
+    Parameters that are not listed here are those of
+    :class:`~sb3_gogepo.base.command_algorithm.CommandAlgorithm`.
+
+    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
+    :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
+    :param weight_noise_steps: ... or already within that many env steps, where the training is longer (None: by the end), ...
+    :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
+    :param first_command: command before there is a best return, and while warming up, in return units.
+    :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
+    :param command_increment_std: ... plus that many units of the scaled returns (standard deviations of the buffer's).
+    :param return_range: (lowest, highest) return, to scale by instead of by the returns in the buffer (None).
+    :param fold_normalization: store policies with the observation normalization folded into their first layer, so that
+        they act as they did when its statistics have changed. Otherwise what a policy stored long ago does changes with
+        them, while its stored return stays.
+    :raises ValueError: naming the argument, for any value outside its range.
+    """
+
+    policy: GeneratorPolicy
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] | GymEnv,
+        env: GymEnv | str | Callable[[], gym.Env] | None,
+        learning_rate: float | Schedule,
+        buffer_size: int,
+        batch_size: int,
+        train_freq: int | tuple[int, str],
+        weight_noise_std: float,
+        final_weight_noise_std: float | None,
+        weight_noise_steps: int | None,
+        weight_noise_scaling: str,
+        first_command: float,
+        command_increment: float,
+        command_increment_std: float,
+        return_range: tuple[float, float] | None,
+        fold_normalization: bool,
+        n_candidates: int | None,
+        alive_bonus_offset: float | None,
+        normalize_observations: bool,
+        on_non_finite: str,
+        rollout_backend: str,
+        rollout_workers: int | None,
+        rollout_kwargs: dict[str, Any] | None,
+        stats_window_size: int,
+        tensorboard_log: str | None,
+        policy_kwargs: dict[str, Any] | None,
+        verbose: int,
+        seed: int | None,
+        device: th.device | str,
+    ) -> None:
+        check_number("weight_noise_std", weight_noise_std, minimum=0)
+        if final_weight_noise_std is not None:
+            check_number("final_weight_noise_std", final_weight_noise_std, minimum=0)
+        if weight_noise_steps is not None:
+            check_number("weight_noise_steps", weight_noise_steps, minimum=1, integer=True)
+        check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
+        check_number("first_command", first_command)
+        check_number("command_increment", command_increment)
+        check_number("command_increment_std", command_increment_std)
+        if return_range is not None:
+            check_range("return_range", return_range)
+        check_bool("fold_normalization", fold_normalization)
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            batch_size=batch_size,
+            train_freq=train_freq,
+            n_candidates=n_candidates,
+            alive_bonus_offset=alive_bonus_offset,
+            normalize_observations=normalize_observations,
+            on_non_finite=on_non_finite,
+            rollout_backend=rollout_backend,
+            rollout_workers=rollout_workers,
+            rollout_kwargs=rollout_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+        )
+        self.weight_noise_std = weight_noise_std
+        self.final_weight_noise_std = final_weight_noise_std
+        self.weight_noise_steps = weight_noise_steps
+        self.weight_noise_scaling = weight_noise_scaling
+        self.first_command = first_command
+        self.command_increment = command_increment
+        self.command_increment_std = command_increment_std
+        self.return_range = return_range
+        self.fold_normalization = fold_normalization
+
+    def next_commands(self, n_candidates: int) -> np.ndarray:
+        """(n_candidates,) commands to try next, in return units: the best return so far plus the increment, for all.
+
+        Before there is one, and while warming up, ``first_command``.
+        """
+        if self.best_return is None or self.is_warming_up:
+            return np.full(n_candidates, self.first_command)
+        increment = self.command_increment + self.command_increment_std * self._return_scale()
+        return np.full(n_candidates, self.best_return + increment)
+
+    def _return_scale(self) -> float:
+        """Return units that the networks see as 1."""
+        return float(self.policy.command_scaler.scale)
+
+    def propose_candidates(self) -> Candidates:
+        """Generate the next policies and add exploration noise.
+
+        A candidate's noise and reset seed derive from the run's seed and its number alone.
+        """
+        n_candidates = self._n_candidates
+        commands = self.next_commands(n_candidates)
+        policy_weights = self.policy.generate_weights(commands).cpu()
+        noise_std, noise_scale = self._noise_std(), self._noise_scale()
+        seeds = []
+        for i in range(n_candidates):
+            rng = self._candidate_rng(i)
+            noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
+            policy_weights[i] += noise_std * noise_scale * th.from_numpy(noise)
+            seeds.append(int(rng.integers(2**31)))
+        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_std=noise_std)
+
+    def _noise_std(self) -> float:
+        """``weight_noise_std`` on its way to ``final_weight_noise_std``."""
+        start, end = self.weight_noise_std, self.final_weight_noise_std
+        if end is None:
+            return start
+        fraction = self._noise_steps / max(1, self._total_timesteps)
+        return LinearSchedule(start, end, fraction)(self._current_progress_remaining)
+
+    @property
+    def _noise_steps(self) -> int:
+        """Env steps in which the noise falls."""
+        total_steps = max(1, self._total_timesteps)
+        return min(total_steps, self.weight_noise_steps or total_steps)
+
+    def _noise_scale(self) -> th.Tensor:
+        """(n_weights,) what each weight's noise is multiplied by."""
+        if self.weight_noise_scaling == "none":
+            return th.ones(self.policy.layout.n_weights)
+        return 1 / self.policy.layout.fan_in().sqrt()
+
+    def make_actors(self, candidates: Candidates, chosen: slice, n_envs: int) -> Callable[[], Actors]:
+        """Policies of the chosen candidates, with the observation statistics as they are now."""
+        return partial(
+            PolicyActors,
+            self.policy.layout,
+            # zeros for weights that are not finite, which are found in check_candidate; a view would be pickled as a whole
+            candidates.policy_weights[chosen].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0),
+            self.policy.activation,
+            self.policy.action_map,
+            self.policy.normalizer.frozen(),
+            n_envs,
+        )
+
+    def check_candidate(self, candidates: Candidates, index: int) -> Discard | None:
+        """Weights that are not finite must not get into the buffer."""
+        n_bad = int((~th.isfinite(candidates.policy_weights[index])).sum())
+        if n_bad:
+            reason = f"{n_bad} of {candidates.policy_weights.shape[1]} generated weights are not finite"
+        elif not bool(th.isfinite(self._to_store(candidates, index)).all()):
+            reason = "generated weights are too large for float32 with the observation normalization folded in"
+        else:
+            return None
+        return Discard(f"{reason} (command {candidates.commands[index]:g})", is_fault=False)
+
+    def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
+        """Put the policy that acted into the buffer."""
+        self.replay_buffer.add(self._to_store(candidates, index), candidates.commands[index], episode_return)
+
+    def _to_store(self, candidates: Candidates, index: int) -> th.Tensor:
+        """(n_weights,) what the buffer keeps of a candidate."""
+        return self._change_first_layer(self.policy.normalizer.fold, candidates.policy_weights[index : index + 1])[0]
+
+    def stored_weights(self, policy_weights: th.Tensor) -> th.Tensor:
+        """(n_policies, n_weights) from the buffer -> the same for observations as normalized now."""
+        return self._change_first_layer(self.policy.normalizer.unfold, policy_weights)
+
+    def _change_first_layer(self, change: Callable[[Layer], Layer], policy_weights: th.Tensor) -> th.Tensor:
+        """(n_policies, n_weights) with ``change`` applied to the first layers; as they are without ``fold_normalization``."""
+        if not self.fold_normalization:
+            return policy_weights
+        first, *others = self.policy.layout.split(policy_weights)
+        return self.policy.layout.join([change(first), *others])
+
+    def _log_candidates(self, candidates: Candidates) -> None:
+        super()._log_candidates(candidates)
+        self.logger.record("train/weight_noise_std", candidates.noise_std)
+
+    def generate_policy(self, command: float) -> GeneratedPolicy:
+        """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
+        policy = self.policy.generate_policy(command)
+        self._warn_if_out_of_range([command])
+        return policy
+
+    def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
+        """One episode for each of (n_commands,) commands and each seed, by the noise-free policies; command-major."""
+        episodes = run_episodes(
+            env,
+            self.policy.layout,
+            self.policy.generate_weights(commands).cpu().repeat_interleave(len(seeds), dim=0),
+            self.policy.activation,
+            self.policy.action_map,
+            self.policy.normalizer.frozen(),
+            seeds * len(commands),
+        )
+        assert episodes is not None
+        return episodes

@@ -1,0 +1,169 @@
+"""PolicyBuffer: a ring of (policy weights, command, return), with recency sampling and its own random generator."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+
+from sb3_gogepo.rollouts.pruning import BestEpisodes
+
+
+class PolicyBufferSamples(NamedTuple):
+    """A batch: policy_weights (n_policies, n_weights), commands and returns (n_policies,), in return units.
+
+    ``counts``, (n_policies,), says how often each policy was drawn; they add up to the batch size. ``elite_counts`` says
+    how many of these draws went by rank of return.
+    """
+
+    policy_weights: th.Tensor
+    commands: th.Tensor
+    returns: th.Tensor
+    counts: th.Tensor
+    elite_counts: th.Tensor
+
+
+class PolicyBuffer:
+    """The last ``buffer_size`` policies that acted, with the return each achieved.
+
+    Memory is claimed only as the buffer fills (``n_weights * 4`` bytes a policy).
+
+    :param recency: a policy of rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
+    :param elite_fraction: share of each batch whose ranks count from the best return instead of from the newest, so that
+        a rare success is not forgotten.
+    :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        n_weights: int,
+        recency: float = 1.1,
+        elite_fraction: float = 0.0,
+        seed: int | None = None,
+        device: th.device | str = "cpu",
+    ) -> None:
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
+        if n_weights < 1:
+            raise ValueError(f"n_weights must be at least 1, got {n_weights}")
+        if not (np.isfinite(recency) and recency >= 0):
+            raise ValueError(f"recency must be a finite number >= 0, got {recency}")
+        self.buffer_size = int(buffer_size)
+        self.n_weights = n_weights
+        self.recency = recency
+        self.elite_fraction = elite_fraction
+        self.device = th.device(device)
+        self.policy_weights: list[th.Tensor] = []  # one (n_weights,) tensor a policy: grows without being copied
+        self.commands = np.zeros(self.buffer_size)
+        self.returns = np.zeros(self.buffer_size)
+        self.n_added = 0
+        self.best_episodes = BestEpisodes()
+        self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
+        self.rng = np.random.default_rng(seed)
+        # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
+        self._cumulative_mass = np.cumsum(np.arange(1, self.buffer_size + 1, dtype=np.float64) ** -recency)
+
+    def seed(self, seed: int) -> None:
+        """Start the buffer's random generator anew."""
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return min(self.n_added, self.buffer_size)
+
+    @property
+    def stored_returns(self) -> np.ndarray:
+        """(n_stored,) returns, oldest first."""
+        return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
+
+    def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
+        """Store one policy, (n_weights,), replacing the oldest when full.
+
+        :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
+        """
+        if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):
+            raise ValueError(f"only finite policies and returns can be stored, got a return of {episode_return}")
+        index = self.n_added % self.buffer_size
+        self.policy_weights[index : index + 1] = [policy_weights.detach().to("cpu", copy=True)]
+        self.commands[index] = command
+        self.returns[index] = episode_return
+        self.n_added += 1
+        self._ages_by_return = None
+
+    def probabilities(self) -> np.ndarray:
+        """(n_stored,) probability of each rank, the first one first."""
+        ranks = np.arange(1, len(self) + 1, dtype=np.float64)
+        return ranks**-self.recency / self._cumulative_mass[len(self) - 1]
+
+    def sample_ages(self, batch_size: int) -> np.ndarray:
+        """(batch_size,) ages, 0 = newest, drawn with replacement; first the elites."""
+        if not len(self):
+            raise ValueError("cannot sample from an empty PolicyBuffer")
+        mass = self._cumulative_mass[: len(self)]
+        ranks = np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
+        n_elites = self._n_elites(batch_size)
+        if n_elites:
+            if self._ages_by_return is None:
+                self._ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
+            ranks[:n_elites] = self._ages_by_return[ranks[:n_elites]]
+        return ranks
+
+    def _n_elites(self, batch_size: int) -> int:
+        return round(self.elite_fraction * batch_size)
+
+    def _indices(self, ages: np.ndarray) -> np.ndarray:
+        return (self.n_added - 1 - ages) % self.buffer_size
+
+    def sample(self, batch_size: int) -> PolicyBufferSamples:
+        """``batch_size`` draws with replacement, on ``device``; each policy appears once, with its count."""
+        ages, draws, counts = np.unique(self.sample_ages(batch_size), return_inverse=True, return_counts=True)
+        indices = self._indices(ages)
+        return PolicyBufferSamples(
+            policy_weights=th.stack([self.policy_weights[i] for i in indices]).to(self.device),
+            commands=self._to_tensor(self.commands[indices]),
+            returns=self._to_tensor(self.returns[indices]),
+            counts=self._to_tensor(counts),
+            elite_counts=self._to_tensor(np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))),
+        )
+
+    def _to_tensor(self, values: np.ndarray) -> th.Tensor:
+        return th.as_tensor(values, dtype=th.float32, device=self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Contents, oldest first, and the random generator's state; tensors and plain values only."""
+        order = self._indices(np.arange(len(self))[::-1])
+        return {
+            "policy_weights": th.stack([self.policy_weights[i] for i in order]) if len(self) else th.empty(0, self.n_weights),
+            "commands": th.from_numpy(self.commands[order]),
+            "returns": th.from_numpy(self.returns[order]),
+            "rng": json.dumps(self.rng.bit_generator.state),
+            **self.best_episodes.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave; of more policies than fit, the newest.
+
+        :raises ValueError: if the policies have another number of weights, or something is missing or not finite.
+        """
+        policy_weights = state["policy_weights"].float()
+        if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
+            raise ValueError(f"the saved policies must have {self.n_weights} weights, got shape {tuple(policy_weights.shape)}")
+        if not len(policy_weights) == len(state["commands"]) == len(state["returns"]):
+            raise ValueError("the saved policies, commands and returns must be equally many")
+        if not all(bool(th.isfinite(part).all()) for part in (policy_weights, state["commands"], state["returns"])):
+            raise ValueError("the saved policies, commands and returns must be finite")
+        n_kept = min(len(policy_weights), self.buffer_size)
+        best_episodes = BestEpisodes()
+        if "return_curves" in state:  # older files lack them
+            best_episodes.load_state_dict(state)
+        self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
+        newest = slice(len(policy_weights) - n_kept, None)
+        # each row a tensor of its own: a view would keep all rows alive
+        self.policy_weights = [row.clone() for row in policy_weights[newest]]
+        self.commands[:n_kept] = state["commands"][newest].numpy()
+        self.returns[:n_kept] = state["returns"][newest].numpy()
+        self.n_added = n_kept
+        self.best_episodes = best_episodes
+        self._ages_by_return = None

@@ -1,0 +1,296 @@
+"""Policies that a generator makes: GeneratorPolicy (any command) and GeneratedPolicy (one command, stand-alone)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import get_device
+from torch import nn
+
+from sb3_gogepo.checks import check_number, check_sizes
+from sb3_gogepo.networks.generator import Generator
+from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler
+from sb3_gogepo.networks.policy_weights import Layer, WeightLayout, forward_policies
+from sb3_gogepo.rollouts.rollout import ActionMap
+from sb3_gogepo.saving import archive
+from sb3_gogepo.saving.load_checks import check_acts, check_policy_fits
+from sb3_gogepo.saving.untrusted import InvalidFileError
+
+SelfPolicy = TypeVar("SelfPolicy", bound="PicklefreePolicy")
+
+
+class PicklefreePolicy(BasePolicy):
+    """SB3's BasePolicy whose ``save`` and ``load`` use no pickle: tensors, and the constructor's arguments as JSON."""
+
+    def _make_optimizer(self, module: nn.Module, learning_rate: float) -> th.optim.Optimizer:
+        if not (isinstance(self.optimizer_class, type) and issubclass(self.optimizer_class, th.optim.Optimizer)):
+            raise ValueError(f"optimizer_class must be a torch.optim.Optimizer class, got {self.optimizer_class!r}")
+        kwargs = dict(self.optimizer_kwargs)
+        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
+            kwargs.setdefault("fused", True)  # one kernel for all parameters
+        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
+
+    def forget_acting_weights(self) -> None:
+        """To be called when what ``predict`` depends on changed: what it keeps between calls, if anything, is made anew."""
+
+    def save(self, path: archive.PathOrFile) -> None:
+        """Write the policy to ``path``, atomically."""
+        arguments = archive.encode_settings(self._get_constructor_parameters())
+        archive.write_tensors(path, {"state_dict": self.state_dict(), "data": json.dumps(arguments)}, suffix="")
+
+    @classmethod
+    def load(
+        cls: type[SelfPolicy], path: archive.PathOrFile, device: th.device | str = "auto", trust: bool = False, **kwargs: Any
+    ) -> SelfPolicy:
+        """Read a policy; no code from the file is run unless ``trust`` is True.
+
+        :param kwargs: constructor arguments in place of those in the file, e.g. an ``activation_fn`` that a script defines.
+        :raises InvalidFileError: if the file is damaged, of another policy class, or needs ``trust``.
+        """
+        name = archive.name_of(path)
+        content = archive.read_tensors(path, device=get_device(device))
+        if not (isinstance(content, dict) and {"state_dict", "data"} <= content.keys() and isinstance(content["data"], str)):
+            raise InvalidFileError(f"{name} was not saved by {cls.__name__}.save")
+        encoded = archive.parse_json(content["data"], name)
+        if isinstance(encoded, dict):  # what is replaced is not even read
+            encoded = {key: value for key, value in encoded.items() if key not in kwargs}
+        arguments = {**archive.decode_settings(encoded, trust, name), **kwargs}
+        try:
+            check_policy_fits(cls, arguments, content["state_dict"], name)
+            policy = cls(**arguments)
+            policy.load_state_dict(content["state_dict"])
+        except Exception as error:  # whatever wrong values lead to
+            raise InvalidFileError(f"{name} does not hold a {cls.__name__}: {error}") from error
+        policy.to(get_device(device))
+        check_acts(policy, name)
+        return policy
+
+
+class GeneratedPolicy(PicklefreePolicy):
+    """One generated policy, free of its generator: a plain deterministic MLP with its observation normalization.
+
+    Works wherever SB3 wants a policy: ``predict``, ``evaluate_policy``, ``save`` / ``load``. ``forward`` is plain
+    PyTorch, so it can be traced and exported.
+
+    :param command: the return, in return units, for which it was generated.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+        net_arch: Sequence[int],
+        activation_fn: type[nn.Module] = nn.Tanh,
+        command: float = float("nan"),
+    ) -> None:
+        super().__init__(observation_space, action_space, squash_output=isinstance(action_space, spaces.Box))
+        self.net_arch, self.activation_fn, self.command = list(net_arch), activation_fn, command
+        self.action_map = ActionMap(action_space)
+        self.normalizer = ObservationNormalizer(observation_space.shape[0])
+        sizes = [observation_space.shape[0], *net_arch, self.action_map.n_outputs]
+        modules: list[nn.Module] = []
+        for n_in, n_out in pairwise(sizes):
+            modules += [nn.Linear(n_in, n_out), activation_fn()]
+        self.mlp = nn.Sequential(*modules[:-1])
+
+    def forward(self, observations: th.Tensor, deterministic: bool = True) -> th.Tensor:
+        """(n, n_obs) raw observations -> (n, n_actions) actions in [-1, 1] (Box), or (n,) choices (Discrete)."""
+        outputs = self.mlp(self.normalizer(observations))
+        return self.action_map.choose(outputs)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        assert isinstance(observation, th.Tensor)
+        return self(observation)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            command=self.command,
+        )
+
+
+class GeneratorPolicy(PicklefreePolicy):
+    """A generator with all it needs to act: command, command scaling and observation normalization.
+
+    ``predict`` acts as the noise-free policy of :attr:`command`.
+
+    :param net_arch: hidden layers of the generated policies; any widths.
+    :param activation_fn: activation between them.
+    :param tile_size: units of a hidden layer that one generated tile covers.
+    :param generator_net_arch: hidden layers of the generator's tile networks.
+    :param embedding_dim: size of a tile's embedding.
+    :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``; None: they stay as they are.
+    :param average_tile_biases: see :class:`~sb3_gogepo.networks.generator.Generator`.
+    :param weight_bound: no generated weight is larger than ``weight_bound / sqrt(n_in)``; None: no bound.
+    :raises ValueError: for sizes that are not positive integers or an ``activation_fn`` that is no module class.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box | spaces.Discrete
+    #: attributes that hold optimizers, saved with the model
+    optimizer_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
+        lr_schedule: Any = None,
+        net_arch: Sequence[int] = (64, 64),
+        activation_fn: type[nn.Module] = nn.Tanh,
+        tile_size: int = 16,
+        generator_net_arch: Sequence[int] = (64, 64),
+        embedding_dim: int = 8,
+        output_scale: float | None = 2.0,
+        average_tile_biases: bool = False,
+        weight_bound: float | None = None,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            squash_output=isinstance(action_space, spaces.Box),
+        )
+        check_sizes("net_arch", net_arch)
+        check_sizes("generator_net_arch", generator_net_arch, allow_empty=False)
+        check_number("tile_size", tile_size, minimum=1, integer=True)
+        check_number("embedding_dim", embedding_dim, minimum=1, integer=True)
+        check_activation("activation_fn", activation_fn)
+        if output_scale is not None:
+            check_number("output_scale", output_scale, minimum=0, exclusive=True)
+        if weight_bound is not None:
+            check_number("weight_bound", weight_bound, minimum=0, exclusive=True)
+        self.net_arch, self.activation_fn = list(net_arch), activation_fn
+        self.activation: nn.Module = activation_fn()
+        self.action_map = ActionMap(action_space)
+        self.layout = WeightLayout((observation_space.shape[0], *net_arch, self.action_map.n_outputs))
+        generator_kwargs: dict[str, Any] = dict(
+            tile_size=tile_size,
+            embedding_dim=embedding_dim,
+            output_scale=output_scale,
+            average_tile_biases=average_tile_biases,
+            weight_bound=weight_bound,
+        )
+        self.generator = Generator(self.layout, hidden_sizes=generator_net_arch, **generator_kwargs)
+        self.generator_kwargs = dict(generator_net_arch=list(generator_net_arch), **generator_kwargs)
+        self.normalizer = ObservationNormalizer(observation_space.shape[0])
+        self.command_scaler = ReturnScaler()
+        self._command: th.Tensor
+        self.register_buffer("_command", th.zeros((), dtype=th.float64))
+        self._acting_layers: list[Layer] | None = None
+
+    @property
+    def command(self) -> float:
+        """The return, in return units, that ``predict`` aims at."""
+        return float(self._command)
+
+    @command.setter
+    def command(self, value: float) -> None:
+        self._command.fill_(check_command(value))
+        self.forget_acting_weights()
+
+    def generate_layers(self, commands: th.Tensor) -> list[Layer]:
+        """(n_commands,) commands in return units -> layers of their policies; differentiable."""
+        return self.generator.generate_layers(self.command_scaler(commands))
+
+    @th.no_grad()
+    def generate_weights(self, commands: np.ndarray | Sequence[float]) -> th.Tensor:
+        """(n_commands,) commands in return units -> (n_commands, n_weights) flat policy weights, without noise."""
+        return self.layout.join(self.generate_layers(th.as_tensor(np.asarray(commands, dtype=np.float64), device=self.device)))
+
+    def generate_policy(self, command: float) -> GeneratedPolicy:
+        """The policy of one command, on its own.
+
+        :raises ValueError: if ``command`` is not finite.
+        """
+        command = check_command(command)
+        policy = GeneratedPolicy(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            command=command,
+        ).to(self.device)
+        layers = self.layout.split(self.generate_weights([command]))
+        linears = [module for module in policy.mlp if isinstance(module, nn.Linear)]
+        with th.no_grad():
+            for linear, layer in zip(linears, layers, strict=True):
+                linear.weight.copy_(layer.weight[0])
+                linear.bias.copy_(layer.bias[0])
+        policy.normalizer.load_state_dict(self.normalizer.state_dict())
+        policy.set_training_mode(False)
+        return policy
+
+    def forget_acting_weights(self) -> None:
+        """To be called when the generator, the scaling or the command changed: ``predict`` generates anew."""
+        self._acting_layers = None
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self.forget_acting_weights()  # what ``to`` calls: they would stay on the old device
+        return super()._apply(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As torch's; ``predict`` uses the new parameters at once."""
+        self.forget_acting_weights()
+        return super().load_state_dict(*args, **kwargs)
+
+    def forward(self, observations: th.Tensor, deterministic: bool = True) -> th.Tensor:
+        """(n, n_obs) raw observations -> actions of the command's policy: (n, n_actions) in [-1, 1], or (n,) choices."""
+        if self._acting_layers is None:
+            self._acting_layers = self.layout.split(self.generate_weights([self.command]))
+        outputs = forward_policies(self._acting_layers, self.normalizer(observations), self.activation)
+        return self.action_map.choose(outputs.squeeze(0))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        assert isinstance(observation, th.Tensor)
+        return self(observation)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+            **self.generator_kwargs,
+        )
+
+
+def check_activation(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a class of modules that have nothing to learn: what is generated are weights and biases."""
+    if not (isinstance(value, type) and issubclass(value, nn.Module)):
+        raise ValueError(f"{name} must be a torch.nn.Module class such as torch.nn.Tanh, got {value!r}")
+    try:
+        state = value().state_dict()
+    except TypeError as error:
+        raise ValueError(f"{name} must be a torch.nn.Module class that needs no arguments, got {value!r}: {error}") from error
+    if state:
+        raise ValueError(f"{name} must be a torch.nn.Module class without parameters, got {value!r} with {', '.join(state)}")
+
+
+def check_command(command: float) -> float:
+    """``command`` as a float.
+
+    :raises ValueError: if it is no finite number.
+    """
+    try:
+        value = float(command)
+    except (TypeError, ValueError, OverflowError):
+        value = float("nan")
+    if not np.isfinite(value):
+        raise ValueError(f"command must be a finite number (a return), got {command!r}")
+    return value

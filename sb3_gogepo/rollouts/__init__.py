@@ -1,0 +1,1 @@
+"""Running episodes: in the env, or in workers."""

@@ -1,0 +1,1 @@
+"""Files: complete or not at all, without pickles, and safe to load."""
