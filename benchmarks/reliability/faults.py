@@ -33,7 +33,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from benchmarks.reliability.faulty_env import FAULTS, FaultyEnv
 from sb3_gogepo import UDRL, UDRLPG, GoGePo, __version__
-from sb3_gogepo.rollouts.workers.pool import PoolSettings
+from sb3_gogepo.rollouts.workers.interface import PoolSettings
 from sb3_gogepo.rollouts.workers.ray_backend import RayBackend
 
 ROOT = Path(__file__).parents[2]

@@ -23,10 +23,14 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import ObservationNormalizer
 from sb3_gogepo.networks.policy_weights import WeightLayout
-from sb3_gogepo.rollouts.rollout import ActionMap, PolicyActors, run_actors
-from sb3_gogepo.rollouts.workers.pool import Job, PoolSettings, WorkerPool, make_backend
+from sb3_gogepo.rollouts.rollout import PolicyActors, run_actors
+from sb3_gogepo.rollouts.workers.episode_worker import Job
+from sb3_gogepo.rollouts.workers.interface import PoolSettings
+from sb3_gogepo.rollouts.workers.make_backend import make_backend
+from sb3_gogepo.rollouts.workers.pool import WorkerPool
 
 RESULTS = Path(__file__).parents[1] / "results" / "rollout_backends.json"
 EPISODE_MS = (1, 10, 100)

@@ -78,7 +78,7 @@ def measure(row: dict[str, Any], episodes: int, repeats: int) -> dict[str, float
     return dict(
         n_weights=layout.n_weights,
         train_ms=median_ms(lambda: model.train(1), repeats),
-        propose_ms=median_ms(model.propose_candidates, repeats) / n_candidates,
+        propose_ms=median_ms(lambda: model.propose_candidates(1), repeats) / n_candidates,
         act_us=1000 * median_ms(lambda: actor(observations), 20 * repeats) / n_candidates,
         full_buffer_mib=model.buffer_size * layout.n_weights * 4 / 2**20,
         peak_mb=peak_mb,

@@ -74,9 +74,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _receive(self, number: int, frame: Any) -> None:
         assert isinstance(self.model, CommandAlgorithm)
-        if (
-            self._received is not None or not self.model._is_learning
-        ):  # asked twice, or learn was left by an exception: at once
+        if self._received is not None or self.model._collector is None:  # asked twice, or learn was left by an exception
             self._received = number
             self._hand_on()
             return

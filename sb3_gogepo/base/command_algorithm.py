@@ -6,11 +6,12 @@ a candidate is, how it acts, what is stored of it, and how to train.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +24,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.base.command_sweep import CommandSweep, sweep_commands
+from sb3_gogepo.base.learning_algorithm import LearningAlgorithm
 from sb3_gogepo.checks import (
     check_action_space,
     check_bool,
@@ -34,18 +36,20 @@ from sb3_gogepo.checks import (
     check_train_freq,
 )
 from sb3_gogepo.envs import alive_bonus, is_env_fn, make_env
+from sb3_gogepo.errors import NonFiniteError
 from sb3_gogepo.networks.denormals import flush_denormals
 from sb3_gogepo.networks.policies import check_command
-from sb3_gogepo.rollouts.episodic_algorithm import EpisodicAlgorithm, find_too_large
-from sb3_gogepo.rollouts.rollout import Episode
-from sb3_gogepo.rollouts.workers.pool import check_rollout
+from sb3_gogepo.rollouts.collector import Candidates, EpisodeCollector, find_too_large
+from sb3_gogepo.rollouts.faults import Discard, warn
+from sb3_gogepo.rollouts.rollout import Actors, Episode
+from sb3_gogepo.rollouts.workers.interface import check_rollout
 from sb3_gogepo.saving.picklefree_algorithm import draw_seed
 from sb3_gogepo.saving.run_state import iteration_start
 
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
 
-class CommandAlgorithm(EpisodicAlgorithm):
+class CommandAlgorithm(LearningAlgorithm):
     """Base class of the algorithms that act on commands.
 
     Parameters are SB3's, except:
@@ -67,13 +71,15 @@ class CommandAlgorithm(EpisodicAlgorithm):
         have an env each and are restarted when they fail. Then ``env`` is an id, an env that can be pickled (or a VecEnv
         of such), or a function that makes an env.
     :param rollout_workers: number of workers; None: as many as there are CPU cores.
-    :param rollout_kwargs: see :class:`~sb3_gogepo.rollouts.workers.pool.PoolSettings`.
+    :param rollout_kwargs: see :class:`~sb3_gogepo.rollouts.workers.interface.PoolSettings`.
     :raises ValueError: naming the argument, for any value outside its range, unsupported spaces, or an unknown env.
     """
 
     policy: Any  # has `command`, `forget_acting_weights` and `normalizer`
     replay_buffer: Any
     n_warm_up_episodes: int
+    #: Are observations, actions and rewards of each step learned from, or only what they amount to?
+    keeps_steps: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -133,13 +139,22 @@ class CommandAlgorithm(EpisodicAlgorithm):
         self.n_warm_up_episodes = 0  # before the first training; subclasses may have more
         self.alive_bonus_offset = self._check_alive_bonus_offset(alive_bonus_offset)
         self.normalize_observations = normalize_observations
-        self._init_rollouts(on_non_finite, rollout_backend, rollout_workers, rollout_kwargs, env_fn)
+        self.on_non_finite = on_non_finite
+        self.rollout_backend = rollout_backend
+        self.rollout_workers = rollout_workers
+        self.rollout_kwargs = rollout_kwargs
+        #: Makes the env of a worker; None: workers get copies of ``env``. Not saved.
+        self.env_fn = env_fn
+        self._collector: EpisodeCollector | None = None  # while learning
         self.run_seed = draw_seed() if seed is None else int(seed)
         self.best_return: float | None = None
         self.worst_return: float | None = None
         self._follows_best = True  # does predict use the best command, or one the user set?
         self._has_warned = False  # of a command out of range
         self._candidate_num = 0
+        self._discarded_num = 0  # episodes
+        self._discarded_in_a_row = 0
+        self._skipped_steps = 0  # gradient steps
         self._untrained_amount = 0  # env steps or episodes (train_freq's unit) since the last training
 
     # ------------------------------------------------------------------ set-up
@@ -178,19 +193,18 @@ class CommandAlgorithm(EpisodicAlgorithm):
             )
         return 0.0 - bonus
 
-    def _require_env(self) -> None:
-        if self.env is None:
-            raise ValueError("env must be a Gymnasium env or a registered id, got None")
-
     def _setup_model(self) -> None:
         self.train_freq = check_train_freq(self.train_freq)  # load may have replaced it, and the next
         self.alive_bonus_offset = self._check_alive_bonus_offset(self.alive_bonus_offset)
-        self._setup_lr_schedule()
-        self._seed_globals()
-        self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(
-            self.device
-        )
-        self.replay_buffer = self._make_replay_buffer()
+        super()._setup_model()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "env_fn", "_collector"]
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """As SB3's; workers will run copies of this env, until ``env_fn`` is set."""
+        super().set_env(env, force_reset=force_reset)
+        self.env_fn = None
 
     # ------------------------------------------------------------------ learning
 
@@ -209,39 +223,57 @@ class CommandAlgorithm(EpisodicAlgorithm):
         :param log_interval: episodes between two log entries; None: no log.
         :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
         """
-        total_steps, callback = self._start_learning(
-            total_timesteps, callback, log_interval, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
-        )
-        next_log = self._episode_num
-        with self._learning(), self._workers():
-            while self.num_timesteps < total_steps:
-                self._update_current_progress_remaining(self.num_timesteps, total_steps)
-                self._iteration_start = iteration_start(self)
-                candidates = self.propose_candidates()
-                episodes = self.collect_episodes(candidates, callback)
-                if episodes is None:  # a callback said stop
-                    break
-                self._iteration_start = None
-                self.store_episodes(candidates, episodes)
-                self._update_current_progress_remaining(self.num_timesteps, total_steps)
-                self._train_if_due(episodes)
-                if log_interval is not None and self._episode_num >= next_log:
-                    next_log = self._episode_num + log_interval
-                    self.dump_logs()
-            else:  # a last boundary
-                self._iteration_start = iteration_start(self)
-            callback.on_training_end()
+        self._check_learn(total_timesteps, log_interval)
+        name = tb_log_name or type(self).__name__
+        try:
+            with EpisodeCollector(self, keep_steps=self.keeps_steps) as self._collector:
+                total_steps, callback = self._start_learning(
+                    total_timesteps, callback, reset_num_timesteps, name, progress_bar
+                )
+                self._collector.start(callback)
+                self._learn(total_steps, log_interval)
+                callback.on_training_end()
+        finally:
+            self._collector = None
         self._iteration_start = None
         return self
+
+    def _learn(self, total_steps: int, log_interval: int | None) -> None:
+        """Iterate until ``total_steps`` env steps are made, or a callback says stop."""
+        assert self._collector is not None
+        next_log = self._episode_num
+        while self.num_timesteps < total_steps:
+            self._update_current_progress_remaining(self.num_timesteps, total_steps)
+            self._iteration_start = iteration_start(self)
+            candidates = self.propose_candidates(self.n_candidates or self._collector.n_at_once)
+            episodes = self._collector.collect(candidates, self._updates_statistics, self._lowest_returns())
+            if episodes is None:  # a callback said stop
+                return
+            self._iteration_start = None
+            self.store_episodes(candidates, episodes)
+            self._update_current_progress_remaining(self.num_timesteps, total_steps)
+            self._train_if_due(episodes)
+            if log_interval is not None and self._episode_num >= next_log:
+                next_log = self._episode_num + log_interval
+                self.dump_logs()
+        self._iteration_start = iteration_start(self)  # a last boundary
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """As SB3's, but not below 0, where a schedule may become negative: the last episodes run over the total."""
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         self._current_progress_remaining = max(0.0, self._current_progress_remaining)
 
-    def propose_candidates(self) -> Any:
-        """The next ``n_candidates`` candidates, with their ``commands`` and reset ``seeds``."""
+    def propose_candidates(self, n_candidates: int) -> Candidates:
+        """The next candidates: what to act on, and reset ``seeds``."""
         raise NotImplementedError
+
+    def make_actors(self, candidates: Any, chosen: slice, n_envs: int) -> Callable[[], Actors]:
+        """What makes the actors of the chosen candidates in ``n_envs`` envs; workers get it pickled."""
+        raise NotImplementedError
+
+    def check_candidate(self, candidates: Any, index: int) -> Discard | None:
+        """Why nothing may be learned from this candidate, whatever it did; None: it is fine."""
+        return None
 
     def store_episode(self, candidates: Any, index: int, episode: Episode, episode_return: float) -> None:
         """Put one finished episode into the buffer; ``episode_return`` includes the alive bonus offset."""
@@ -252,7 +284,20 @@ class CommandAlgorithm(EpisodicAlgorithm):
         key = (self._candidate_num + index,)
         return np.random.default_rng(np.random.SeedSequence(entropy=self.run_seed, spawn_key=key))
 
-    def store_episodes(self, candidates: Any, episodes: list[Episode]) -> None:
+    def reset_seed(self, index: int) -> int:
+        """The reset seed of a candidate; 0: the next one."""
+        return int(self._candidate_rng(index).integers(2**31))
+
+    def _lowest_returns(self) -> np.ndarray | None:
+        """Which episodes to prune, see :func:`~sb3_gogepo.rollouts.rollout.run_actors`; None: no pruning."""
+        return None
+
+    @property
+    def _updates_statistics(self) -> bool:
+        """Do the observations of the next episodes enter the observation statistics?"""
+        return self.normalize_observations
+
+    def store_episodes(self, candidates: Candidates, episodes: list[Episode]) -> None:
         """Put what the candidates did into buffer and statistics, in the candidates' order.
 
         Discarded episodes, those with numbers that are not finite or too large for float32, and those of weights that are
@@ -261,12 +306,13 @@ class CommandAlgorithm(EpisodicAlgorithm):
         :raises NonFiniteError: for such numbers, with ``on_non_finite="raise"``.
         :raises EnvFailedError: after 20 discarded episodes in a row.
         """
+        assert self._collector is not None
         stored = []
         for i, episode in enumerate(episodes):
             episode_return = self._episode_return(episode)
             discard = episode.discarded or self.check_candidate(candidates, i) or find_too_large(episode, episode_return)
             if discard is not None:
-                self._discard(discard, number=self._candidate_num + i, seed=candidates.seeds[i])
+                self._collector.discard(discard, number=self._candidate_num + i, seed=candidates.seeds[i])
                 continue
             self._discarded_in_a_row = 0
             self.store_episode(candidates, i, episode, episode_return)
@@ -283,8 +329,9 @@ class CommandAlgorithm(EpisodicAlgorithm):
             self.logger.record("train/best_return", self.best_return)
 
     def _episode_return(self, episode: Episode) -> float:
-        """The return to learn from, which includes the alive bonus offset."""
-        return episode.episode_return + self.alive_bonus_offset * episode.length
+        """The return to learn from: with the alive bonus offset, and an estimate if the episode was pruned."""
+        episode_return, length = episode.as_if_whole()
+        return episode_return + self.alive_bonus_offset * length
 
     def _update_statistics(self, episode: Episode) -> None:
         if episode.moments is not None:
@@ -315,6 +362,24 @@ class CommandAlgorithm(EpisodicAlgorithm):
     def train(self, n_rounds: int) -> None:
         """Make ``n_rounds`` rounds of gradient steps."""
         raise NotImplementedError
+
+    def _record_losses(self, **losses: list[th.Tensor]) -> None:
+        """Log the mean loss of each kind; those that are nan stand for gradient steps that were not made."""
+        for name, values in losses.items():
+            if not values:
+                continue
+            stacked = th.stack(values).cpu()
+            made = stacked[th.isfinite(stacked)]
+            n_skipped = len(stacked) - len(made)
+            self.logger.record(f"train/{name}", made.mean().item() if len(made) else math.nan)
+            if not n_skipped:
+                continue
+            self._skipped_steps += n_skipped
+            message = f"{name} or its gradient was not finite in {n_skipped} of {len(stacked)} gradient steps"
+            if self.on_non_finite == "raise":
+                raise NonFiniteError(f"{message}; they were not made")
+            warn(f"{message}, which were skipped")
+        self.logger.record("train/skipped_steps", self._skipped_steps)
 
     def dump_logs(self) -> None:
         """Write one log entry."""
@@ -389,7 +454,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
         vec_env = self.env if env is None else self._wrap_env(env)
         if vec_env is None:
             raise ValueError("there is no env to evaluate in: pass env=")
-        if env is None and self._is_stepping:
+        if env is None and self._collector is not None and self._collector.is_asking:
             raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
         seeds = [seed + k for k in range(n_eval_episodes)]

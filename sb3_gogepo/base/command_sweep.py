@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_gogepo.rollouts.faults import NonFiniteError
+from sb3_gogepo.errors import NonFiniteError
 from sb3_gogepo.rollouts.rollout import Episode
 
 
@@ -39,7 +39,6 @@ def sweep_commands(
     if vec_normalize is not None:
         vec_normalize.training = False
     try:
-        env.reset()
         episodes = run_commands(env, commands, seeds)
     finally:
         if vec_normalize is not None:

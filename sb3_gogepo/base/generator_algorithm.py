@@ -11,15 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import torch as th
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.base.command_algorithm import CommandAlgorithm
+from sb3_gogepo.base.weight_noise import WeightNoise
 from sb3_gogepo.checks import check_bool, check_choice, check_number, check_range
 from sb3_gogepo.networks.policies import GeneratedPolicy, GeneratorPolicy
 from sb3_gogepo.networks.policy_weights import Layer
@@ -27,7 +24,7 @@ from sb3_gogepo.rollouts.faults import Discard
 from sb3_gogepo.rollouts.rollout import Actors, Episode, PolicyActors, run_episodes
 
 
-class Candidates(NamedTuple):
+class PolicyCandidates(NamedTuple):
     """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds.
 
     ``noise_std`` is how large their noise is, in units of ``weight_noise_scaling``.
@@ -63,12 +60,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def __init__(
         self,
-        policy: str | type[BasePolicy] | GymEnv,
-        env: GymEnv | str | Callable[[], gym.Env] | None,
-        learning_rate: float | Schedule,
-        buffer_size: int,
-        batch_size: int,
-        train_freq: int | tuple[int, str],
+        *,
         weight_noise_std: float,
         final_weight_noise_std: float | None,
         weight_noise_steps: int | None,
@@ -78,19 +70,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         command_increment_std: float,
         return_range: tuple[float, float] | None,
         fold_normalization: bool,
-        n_candidates: int | None,
-        alive_bonus_offset: float | None,
-        normalize_observations: bool,
-        on_non_finite: str,
-        rollout_backend: str,
-        rollout_workers: int | None,
-        rollout_kwargs: dict[str, Any] | None,
-        stats_window_size: int,
-        tensorboard_log: str | None,
-        policy_kwargs: dict[str, Any] | None,
-        verbose: int,
-        seed: int | None,
-        device: th.device | str,
+        **kwargs: Any,
     ) -> None:
         check_number("weight_noise_std", weight_noise_std, minimum=0)
         if final_weight_noise_std is not None:
@@ -104,27 +84,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         if return_range is not None:
             check_range("return_range", return_range)
         check_bool("fold_normalization", fold_normalization)
-        super().__init__(
-            policy=policy,
-            env=env,
-            learning_rate=learning_rate,
-            buffer_size=buffer_size,
-            batch_size=batch_size,
-            train_freq=train_freq,
-            n_candidates=n_candidates,
-            alive_bonus_offset=alive_bonus_offset,
-            normalize_observations=normalize_observations,
-            on_non_finite=on_non_finite,
-            rollout_backend=rollout_backend,
-            rollout_workers=rollout_workers,
-            rollout_kwargs=rollout_kwargs,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-        )
+        super().__init__(**kwargs)
         self.weight_noise_std = weight_noise_std
         self.final_weight_noise_std = final_weight_noise_std
         self.weight_noise_steps = weight_noise_steps
@@ -149,44 +109,33 @@ class GeneratorAlgorithm(CommandAlgorithm):
         """Return units that the networks see as 1."""
         return float(self.policy.command_scaler.scale)
 
-    def propose_candidates(self) -> Candidates:
+    @property
+    def weight_noise(self) -> WeightNoise:
+        """The exploration noise, by the arguments as they are now."""
+        return WeightNoise(
+            self.weight_noise_std, self.final_weight_noise_std, self.weight_noise_steps, self.weight_noise_scaling
+        )
+
+    def propose_candidates(self, n_candidates: int) -> PolicyCandidates:
         """Generate the next policies and add exploration noise.
 
         A candidate's noise and reset seed derive from the run's seed and its number alone.
         """
-        n_candidates = self._n_candidates
         commands = self.next_commands(n_candidates)
         policy_weights = self.policy.generate_weights(commands).cpu()
-        noise_std, noise_scale = self._noise_std(), self._noise_scale()
-        seeds = []
-        for i in range(n_candidates):
-            rng = self._candidate_rng(i)
-            noise = rng.standard_normal(policy_weights.shape[1], dtype=np.float32)
-            policy_weights[i] += noise_std * noise_scale * th.from_numpy(noise)
-            seeds.append(int(rng.integers(2**31)))
-        return Candidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_std=noise_std)
+        rngs = [self._candidate_rng(i) for i in range(n_candidates)]
+        noise_std = self.weight_noise.std(self._current_progress_remaining, self._total_timesteps)
+        self.weight_noise.add(policy_weights, noise_std, self.policy.layout, rngs)
+        seeds = [int(rng.integers(2**31)) for rng in rngs]
+        return PolicyCandidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_std=noise_std)
 
-    def _noise_std(self) -> float:
-        """``weight_noise_std`` on its way to ``final_weight_noise_std``."""
-        start, end = self.weight_noise_std, self.final_weight_noise_std
-        if end is None:
-            return start
-        fraction = self._noise_steps / max(1, self._total_timesteps)
-        return LinearSchedule(start, end, fraction)(self._current_progress_remaining)
+    def reset_seed(self, index: int) -> int:
+        """The reset seed of a candidate; 0: the next one. Its generator draws the noise first."""
+        rng = self._candidate_rng(index)
+        rng.standard_normal(self.policy.layout.n_weights, dtype=np.float32)
+        return int(rng.integers(2**31))
 
-    @property
-    def _noise_steps(self) -> int:
-        """Env steps in which the noise falls."""
-        total_steps = max(1, self._total_timesteps)
-        return min(total_steps, self.weight_noise_steps or total_steps)
-
-    def _noise_scale(self) -> th.Tensor:
-        """(n_weights,) what each weight's noise is multiplied by."""
-        if self.weight_noise_scaling == "none":
-            return th.ones(self.policy.layout.n_weights)
-        return 1 / self.policy.layout.fan_in().sqrt()
-
-    def make_actors(self, candidates: Candidates, chosen: slice, n_envs: int) -> Callable[[], Actors]:
+    def make_actors(self, candidates: PolicyCandidates, chosen: slice, n_envs: int) -> Callable[[], Actors]:
         """Policies of the chosen candidates, with the observation statistics as they are now."""
         return partial(
             PolicyActors,
@@ -199,7 +148,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
             n_envs,
         )
 
-    def check_candidate(self, candidates: Candidates, index: int) -> Discard | None:
+    def check_candidate(self, candidates: PolicyCandidates, index: int) -> Discard | None:
         """Weights that are not finite must not get into the buffer."""
         n_bad = int((~th.isfinite(candidates.policy_weights[index])).sum())
         if n_bad:
@@ -210,11 +159,11 @@ class GeneratorAlgorithm(CommandAlgorithm):
             return None
         return Discard(f"{reason} (command {candidates.commands[index]:g})", is_fault=False)
 
-    def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
+    def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer."""
         self.replay_buffer.add(self._to_store(candidates, index), candidates.commands[index], episode_return)
 
-    def _to_store(self, candidates: Candidates, index: int) -> th.Tensor:
+    def _to_store(self, candidates: PolicyCandidates, index: int) -> th.Tensor:
         """(n_weights,) what the buffer keeps of a candidate."""
         return self._change_first_layer(self.policy.normalizer.fold, candidates.policy_weights[index : index + 1])[0]
 
@@ -229,7 +178,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         first, *others = self.policy.layout.split(policy_weights)
         return self.policy.layout.join([change(first), *others])
 
-    def _log_candidates(self, candidates: Candidates) -> None:
+    def _log_candidates(self, candidates: PolicyCandidates) -> None:
         super()._log_candidates(candidates)
         self.logger.record("train/weight_noise_std", candidates.noise_std)
 

@@ -40,12 +40,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
 
-from sb3_gogepo.base.generator_algorithm import Candidates, GeneratorAlgorithm
+from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm, PolicyCandidates
 from sb3_gogepo.buffers.policy_buffer import PolicyBuffer
 from sb3_gogepo.checks import check_fraction, check_number, check_schedule
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.losses import evaluator_loss, generator_loss, regression_loss
-from sb3_gogepo.rollouts.faults import step_if_finite
+from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.rollouts.rollout import Episode
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
@@ -200,28 +200,15 @@ class GoGePo(GeneratorAlgorithm):
     @property
     def is_warming_up(self) -> bool:
         """Has there been no training, in ``n_warm_up_episodes`` and a tenth of the env steps in which the noise falls?"""
-        is_early = self.num_timesteps < MAX_WARM_UP * self._noise_steps
+        is_early = self.num_timesteps < MAX_WARM_UP * self.weight_noise.steps_of(self._total_timesteps)
         return super().is_warming_up and self._n_updates == 0 and is_early
 
     def _lowest_returns(self) -> np.ndarray | None:
         return None if self.prune_after is None else self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
 
-    def _whole(self, episode: Episode) -> Episode:
-        """Return and length that a pruned episode would have if it had gone on at its rate."""
-        best_episodes = self.replay_buffer.best_episodes
-        episode_return = best_episodes.estimate(episode.episode_return, episode.length)
-        return episode._replace(episode_return=episode_return, length=best_episodes.length)
-
-    def _episode_return(self, episode: Episode) -> float:
-        """An estimate if the episode was pruned."""
-        return super()._episode_return(self._whole(episode) if episode.pruned else episode)
-
-    def store_episode(self, candidates: Candidates, index: int, episode: Episode, episode_return: float) -> None:
+    def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
         super().store_episode(candidates, index, episode, episode_return)
-        if episode.pruned and self.ep_info_buffer:  # Monitors, if there are any, see only the others: the better ones
-            whole = self._whole(episode)
-            self.ep_info_buffer.append({"r": whole.episode_return, "l": whole.length})
         if episode.return_curve is not None and not episode.pruned:
             # without the alive bonus offset: it is the same for all episodes of one length
             self.replay_buffer.best_episodes.add(episode.return_curve)

@@ -17,12 +17,12 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 
+from sb3_gogepo.base.learning_algorithm import LearningAlgorithm
 from sb3_gogepo.checks import check_action_space, check_sb3_arguments
 from sb3_gogepo.envs import make_env
 from sb3_gogepo.gpim.buffer_pair import BufferPair
@@ -31,13 +31,16 @@ from sb3_gogepo.gpim.latent_buffer import LatentBuffer, LatentSamples
 from sb3_gogepo.gpim.learner import SACLearner
 from sb3_gogepo.gpim.policies import GPIMPolicy
 from sb3_gogepo.gpim.relabelling import Relabelled, goal_errors, relabel
-from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule, only_finite, run_goal_episodes
-from sb3_gogepo.saving.picklefree_algorithm import PicklefreeAlgorithm, draw_seed
+from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule, run_goal_episodes
+from sb3_gogepo.rollouts.collector import StepCounter
+from sb3_gogepo.rollouts.faults import only_finite
+from sb3_gogepo.rollouts.rollout import VecStep
+from sb3_gogepo.saving.picklefree_algorithm import draw_seed
 
 SelfGPIM = TypeVar("SelfGPIM", bound="GPIM")
 
 
-class GPIM(PicklefreeAlgorithm):
+class GPIM(LearningAlgorithm):
     """Learn to reach goals without rewards and without a distance between state and goal.
 
     A *skill policy* acts on a random latent; a *discriminator* guesses the latent from the states it reaches. What the
@@ -139,19 +142,10 @@ class GPIM(PicklefreeAlgorithm):
         self._untrained_skill_steps = 0
         self._untrained_goal_steps = 0
         if _init_setup_model:
-            if self.env is None:
-                raise ValueError("env must be a Gymnasium env or a registered id, got None")
+            self._require_env()
             self._setup_model()
 
     # ------------------------------------------------------------------ set-up
-
-    def _setup_model(self) -> None:
-        self._setup_lr_schedule()
-        self._seed_globals()
-        self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(
-            self.device
-        )  # type: ignore[assignment]
-        self.replay_buffer = self._make_replay_buffer()
 
     def _make_replay_buffer(self) -> BufferPair:
         """Two empty buffers that ask the discriminator for their rewards."""
@@ -205,14 +199,13 @@ class GPIM(PicklefreeAlgorithm):
         :param log_interval: iterations between two log entries; None: no log.
         :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
         """
-        total_steps, callback = self._start_learning(
-            total_timesteps, callback, log_interval, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        learners = self._make_learners()
+        self._check_learn(total_timesteps, log_interval)
+        total_steps, callback = self._start_learning(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        learners, steps = self._make_learners(), StepCounter(self, callback)
         while self.num_timesteps < total_steps:
             self._update_current_progress_remaining(self.num_timesteps, total_steps)
             with th.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-                if not self._run_iteration(*learners, callback):
+                if not self._run_iteration(*learners, steps):
                     break
             if log_interval is not None and self._iteration_num % log_interval == 0:
                 self.logger.record("time/goal_timesteps", self.goal_timesteps)
@@ -221,23 +214,23 @@ class GPIM(PicklefreeAlgorithm):
         callback.on_training_end()
         return self
 
-    def _run_iteration(self, skill_learner: SACLearner, goal_learner: SACLearner, callback: BaseCallback) -> bool:
+    def _run_iteration(self, skill_learner: SACLearner, goal_learner: SACLearner, steps: StepCounter) -> bool:
         """One episode of each policy in each env, and the gradient steps that fell due. False if the callback said stop."""
         seeds = np.random.SeedSequence(entropy=self.run_seed, spawn_key=(self._iteration_num,))
         rng = np.random.default_rng(seeds)
         th.manual_seed(int(rng.integers(2**63)))
         is_skill_stage = self.skill_steps is None or self.skill_timesteps < self.skill_steps
         is_goal_stage = self.skill_steps is None or not is_skill_stage
-        callback.on_rollout_start()
+        steps.callback.on_rollout_start()
         latents = LatentSchedule(rng, self.n_envs, self.policy.n_latents, self.segment_length)
-        skills = self.collect_skills(rng, latents, callback)
+        skills = self.collect_skills(rng, latents, steps)
         if skills is None:
             return False
         goals = [self.relabel(episode.achieved) for episode in skills]
-        episodes = self.collect_goals(rng, goals, callback) if is_goal_stage else []
+        episodes = self.collect_goals(rng, goals, steps) if is_goal_stage else []
         if episodes is None:
             return False
-        callback.on_rollout_end()
+        steps.callback.on_rollout_end()
         self._iteration_num += 1
         self._episode_num += len(skills) + len(episodes)
         if is_skill_stage:
@@ -260,7 +253,7 @@ class GPIM(PicklefreeAlgorithm):
         )
 
     def collect_skills(
-        self, rng: np.random.Generator, latents: LatentSchedule, callback: BaseCallback
+        self, rng: np.random.Generator, latents: LatentSchedule, steps: StepCounter
     ) -> list[GoalEpisode] | None:
         """One episode of the skill policy in each env, acting on the latents; None if the callback said stop."""
 
@@ -270,11 +263,9 @@ class GPIM(PicklefreeAlgorithm):
             seen = {"observation": observations["observation"], "latent": latents(step)}
             return self.policy.skill_policy.predict(seen, deterministic=False)[0]
 
-        return self._run_episodes(rng, act, "skill_timesteps", callback)
+        return self._run_episodes(rng, act, "skill_timesteps", steps)
 
-    def collect_goals(
-        self, rng: np.random.Generator, goals: list[Relabelled], callback: BaseCallback
-    ) -> list[GoalEpisode] | None:
+    def collect_goals(self, rng: np.random.Generator, goals: list[Relabelled], steps: StepCounter) -> list[GoalEpisode] | None:
         """One episode of the goal-conditioned policy in each env, with the goal of the skill policy's; None as above."""
 
         def act(observations: dict[str, np.ndarray], step: int) -> np.ndarray:
@@ -284,7 +275,7 @@ class GPIM(PicklefreeAlgorithm):
             seen = {"observation": observations["observation"], "desired_goal": only_finite(desired)}
             return self.policy.goal_policy.predict(seen, deterministic=False)[0]
 
-        return self._run_episodes(rng, act, "goal_timesteps", callback)
+        return self._run_episodes(rng, act, "goal_timesteps", steps)
 
     def _random_actions(self, rng: np.random.Generator) -> np.ndarray:
         assert isinstance(self.action_space, spaces.Box)
@@ -296,18 +287,15 @@ class GPIM(PicklefreeAlgorithm):
         rng: np.random.Generator,
         act: Callable[[dict[str, np.ndarray], int], np.ndarray],
         counter: str,
-        callback: BaseCallback,
+        steps: StepCounter,
     ) -> list[GoalEpisode] | None:
-        def on_step(n_steps: int, infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
-            self.num_timesteps += n_steps
-            setattr(self, counter, getattr(self, counter) + n_steps)
-            self._update_info_buffer(infos, dones)
-            callback.update_locals({"self": self, "infos": infos, "dones": dones})
-            return callback.on_step()
+        def on_step(step: VecStep) -> bool:
+            setattr(self, counter, getattr(self, counter) + step.n_active)
+            return steps(step)
 
         assert self.env is not None
         episodes = run_goal_episodes(self.env, act, rng.integers(2**31, size=self.n_envs).tolist(), on_step=on_step)
-        if episodes is None:
+        if episodes is None or not steps.ask():
             return None
         return [episode._replace(actions=self.policy.scale_action(episode.actions)) for episode in episodes]
 

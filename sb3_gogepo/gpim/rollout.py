@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gogepo.rollouts.rollout import _resets_are_seeded, reset_counters
+from sb3_gogepo.rollouts.faults import only_finite
+from sb3_gogepo.rollouts.rollout import OnStep, VecStep
+from sb3_gogepo.rollouts.turns import make_turns
 
 #: ({key: (n_envs, ...)} observations, number of the step) -> (n_envs, \*action_shape) actions
 Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
@@ -56,59 +58,46 @@ class LatentSchedule:
         return np.array([self(step)[env_index] for step in range(length)])
 
 
-def run_goal_episodes(
-    env: VecEnv,
-    act: Act,
-    seeds: Sequence[int],
-    on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
-) -> list[GoalEpisode] | None:
-    """One episode in each env, in the envs' order. An env that is done first idles, which nobody counts.
+def run_goal_episodes(env: VecEnv, act: Act, seeds: Sequence[int], on_step: OnStep | None = None) -> list[GoalEpisode] | None:
+    """One episode in each env, in the envs' order. An env that is done first waits for the others.
 
-    :param seeds: (n_envs,) reset seeds. Under VecEnv wrappers that must see every reset, resets are not seeded.
-    :param on_step: called after each step with the number of envs that are still running, their infos and their dones;
-        returning False abandons all episodes.
+    :param seeds: (n_envs,) reset seeds. Where single envs cannot be reached, resets are not seeded.
+    :param on_step: called after each step; returning False abandons all episodes.
     :return: None if ``on_step`` returned False.
     """
     n_envs = env.num_envs
-    observations = _reset(env, seeds)
-    seen: list[list[np.ndarray]] = [[observations["observation"][i]] for i in range(n_envs)]
-    achieved: list[list[np.ndarray]] = [[observations["achieved_goal"][i]] for i in range(n_envs)]
-    actions: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
     terminated = [False] * n_envs
     active = list(range(n_envs))
     step = 0
-    while active:
-        chosen = act({key: only_finite(values) for key, values in observations.items()}, step)
-        stepped, _, dones, infos = env.step(chosen)
-        assert isinstance(stepped, dict)
-        observations = {key: np.array(values) for key, values in stepped.items()}  # a copy: a VecEnv may reuse its own
-        for i in active:
-            last: Any = infos[i]["terminal_observation"] if dones[i] else {key: values[i] for key, values in stepped.items()}
-            seen[i].append(np.array(last["observation"]))
-            achieved[i].append(np.array(last["achieved_goal"]))
-            actions[i].append(chosen[i])
-            terminated[i] = bool(dones[i]) and not infos[i].get("TimeLimit.truncated", False)
-        if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
-            return None
-        active = [i for i in active if not dones[i]]
-        step += 1
+    with make_turns(env, catches_faults=False) as turns:
+        turns.begin(seeds)
+        observations = _copied(turns.first_observations())
+        seen: list[list[np.ndarray]] = [[observations["observation"][i]] for i in range(n_envs)]
+        achieved: list[list[np.ndarray]] = [[observations["achieved_goal"][i]] for i in range(n_envs)]
+        actions: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
+        while active:
+            chosen = act({key: only_finite(values) for key, values in observations.items()}, step)
+            stepped, rewards, ended, given = env.step(chosen)
+            observations, dones, infos = _copied(stepped), np.array(ended), list(given)
+            turns.see(dones)
+            for i in range(n_envs):
+                if i not in active:  # it waits, or its steps do not count
+                    dones[i], infos[i] = False, {}
+                    continue
+                present = {key: values[i] for key, values in observations.items()}
+                last = infos[i]["terminal_observation"] if dones[i] else present
+                seen[i].append(np.array(last["observation"]))
+                achieved[i].append(np.array(last["achieved_goal"]))
+                actions[i].append(chosen[i])
+                terminated[i] = bool(dones[i]) and not infos[i].get("TimeLimit.truncated", False)
+            new_obs: Any = observations
+            if on_step is not None and not on_step(VecStep(len(active), dones, infos, new_obs, chosen, rewards)):
+                return None
+            active = [i for i in active if not dones[i]]
+            step += 1
     return [GoalEpisode(np.stack(seen[i]), np.stack(achieved[i]), np.stack(actions[i]), terminated[i]) for i in range(n_envs)]
 
 
-def only_finite(values: np.ndarray) -> np.ndarray:
-    """What a policy may see, with 0 for the rest. Such an episode is dropped when it has ended."""
-    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _reset(env: VecEnv, seeds: Sequence[int]) -> dict[str, np.ndarray]:
-    """Reset all envs, each with its own seed where that is possible."""
-    if not _resets_are_seeded(env):
-        observations = env.reset()
-        assert isinstance(observations, dict)
-        return {key: np.array(values) for key, values in observations.items()}
-    reset_counters(env)
-    single = [env.env_method("reset", seed=int(seed), indices=i)[0][0] for i, seed in enumerate(seeds)]
-    stacked: Any = {key: np.stack([observation[key] for observation in single]) for key in single[0]}
-    vec_normalize = unwrap_vec_normalize(env)
-    normalized: Any = stacked if vec_normalize is None else vec_normalize.normalize_obs(stacked)
-    return normalized
+def _copied(observations: Any) -> dict[str, np.ndarray]:
+    """A VecEnv may reuse its own arrays."""
+    return {key: np.array(values) for key, values in observations.items()}

@@ -16,10 +16,10 @@ from stable_baselines3.common.utils import get_device
 from torch import nn
 
 from sb3_gogepo.checks import check_number, check_sizes
+from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.generator import Generator
 from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler
 from sb3_gogepo.networks.policy_weights import Layer, WeightLayout, forward_policies
-from sb3_gogepo.rollouts.rollout import ActionMap
 from sb3_gogepo.saving import archive
 from sb3_gogepo.saving.load_checks import check_acts, check_policy_fits
 from sb3_gogepo.saving.untrusted import InvalidFileError

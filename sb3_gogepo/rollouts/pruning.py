@@ -3,49 +3,48 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
 
 #: Key of ``info`` under which callbacks see that an episode was ended early; an env may have such a key of its own
 PRUNED = "pruned"
 
 
-class EpisodePruner:
-    """Ends running episodes of ``n_envs`` envs early, and keeps their return curves.
+def has_fallen_behind(episode_return: float, length: int, lowest_returns: np.ndarray) -> bool:
+    """Is the return after ``length`` steps lower than an episode needs to go on?
 
-    :param lowest_returns: see :func:`~sb3_gogepo.rollouts.rollout.run_actors`. None: it does nothing.
+    :param lowest_returns: see :meth:`BestEpisodes.lowest_returns`.
     """
+    return bool(episode_return < lowest_returns[min(length, len(lowest_returns) - 1)])
 
-    def __init__(self, n_envs: int, lowest_returns: np.ndarray | None) -> None:
-        self.lowest_returns = lowest_returns
-        self.curves: list[list[float]] = [[] for _ in range(n_envs)]
-        self.pruned = np.zeros(n_envs, dtype=bool)
 
-    def mark(self, infos: list[dict[str, Any]], dones: np.ndarray, returns: np.ndarray, lengths: np.ndarray) -> None:
-        """Make those that have fallen behind done, and let their infos say so; whether they succeeded is not known.
+def full_return(episode_return: float, length: int, full_length: int) -> float:
+    """The return of an episode pruned after ``length`` steps, had it gone on at its rate for ``full_length``."""
+    return episode_return * full_length / length
 
-        :param returns: (n_envs,) so far.
-        :param lengths: (n_envs,) steps made so far.
-        """
-        if self.lowest_returns is None:
-            return
-        for curve, episode_return in zip(self.curves, returns, strict=True):
-            curve.append(episode_return)
-        lowest = self.lowest_returns[np.minimum(lengths, len(self.lowest_returns) - 1)]
-        for i in np.flatnonzero((returns < lowest) & ~dones):
-            infos[i] = {key: value for key, value in infos[i].items() if key != "is_success"} | {PRUNED: True}
-            dones[i] = self.pruned[i] = True
 
-    def pop(self, index: int) -> tuple[np.ndarray | None, bool]:
-        """Of the episode of env ``index``, which has ended: (length,) the return after each step, and was it pruned?"""
-        if self.lowest_returns is None:
-            return None, False
-        curve, self.curves[index] = self.curves[index], []
-        pruned, self.pruned[index] = bool(self.pruned[index]), False
-        return np.array(curve), pruned
+def monitor_record(
+    env: VecEnv, index: int, episode_return: float, length: int, full_length: int, info: dict[str, Any]
+) -> dict[str, Any]:
+    """``{"episode": ...}`` as the Monitor around env ``index`` gives it, for a pruned episode; empty without a Monitor.
+
+    :param info: of the last step, with the Monitor's ``info_keywords``.
+    """
+    if not env.env_is_wrapped(Monitor, index)[0]:
+        return {}
+    start, keywords, extra = (env.get_attr(name, index)[0] for name in ("t_start", "info_keywords", "current_reset_info"))
+    record = {
+        "r": round(full_return(episode_return, length, full_length), 6),
+        "l": full_length,
+        "t": round(time.time() - start, 6),
+    }
+    return {"episode": {**record, **{key: info[key] for key in keywords}, **extra}}
 
 
 class BestEpisodes:
@@ -87,10 +86,6 @@ class BestEpisodes:
         first = max(1, math.ceil(prune_after * self.length))
         lowest[first:-1] = np.minimum(at_even_rate, self.return_curves.min(axis=0))[first - 1 : -1]
         return lowest
-
-    def estimate(self, episode_return: float, length: int) -> float:
-        """The return of an episode pruned after ``length`` steps, had it gone on at its rate."""
-        return episode_return * self.length / length
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""

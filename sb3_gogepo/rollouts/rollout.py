@@ -7,31 +7,29 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
-from stable_baselines3.common.vec_env import (
-    VecCheckNan,
-    VecEnv,
-    VecEnvWrapper,
-    VecMonitor,
-    VecNormalize,
-    is_vecenv_wrapped,
-    unwrap_vec_normalize,
-)
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import nn
 
+from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import Moments
 from sb3_gogepo.networks.policy_weights import BatchedActor, WeightLayout
-from sb3_gogepo.rollouts.faults import Discard, Discards
-from sb3_gogepo.rollouts.pruning import EpisodePruner
+from sb3_gogepo.rollouts.faults import DISCARDED, Discard, find_non_finite, only_finite
+from sb3_gogepo.rollouts.pruning import PRUNED, full_return, has_fallen_behind, monitor_record
+from sb3_gogepo.rollouts.turns import ENV_FAULT, Turns, follows_episodes, make_turns
 
 
 class Episode(NamedTuple):
     """What one candidate did in one episode.
 
-    ``episode_return`` is in the env's own reward units, without the alive bonus offset; ``observations`` are the raw
-    ones the policy acted on, (length, n_obs), ``moments`` theirs, ``actions`` and ``rewards`` what it did and got; None
-    when not asked for. Nothing may be learned from an episode that is ``discarded``. One that is ``pruned`` was ended early;
-    ``return_curve``, (length,), is the return after each step, None where nobody is pruned.
+    :param episode_return: in the env's own reward units, without the alive bonus offset.
+    :param length: env steps made.
+    :param observations: (length, n_obs) the raw ones the policy acted on; None when not asked for, as the next three.
+    :param actions: (length, \\*action_shape) in the env's units.
+    :param rewards: (length,)
+    :param moments: of the observations, in their place.
+    :param discarded: why nothing may be learned from the episode; None: it may.
+    :param return_curve: (length,) the return after each step; None where no episode is pruned.
+    :param full_length: env steps that an episode takes which is not pruned; None unless this one was.
     """
 
     episode_return: float
@@ -42,7 +40,41 @@ class Episode(NamedTuple):
     moments: Moments | None = None
     discarded: Discard | None = None
     return_curve: np.ndarray | None = None
-    pruned: bool = False
+    full_length: int | None = None
+
+    @property
+    def pruned(self) -> bool:
+        """Was it ended early?"""
+        return self.full_length is not None
+
+    def as_if_whole(self) -> tuple[float, int]:
+        """(return, length) that it would have if it had gone on at its rate; its own unless it was pruned."""
+        if self.full_length is None:
+            return self.episode_return, self.length
+        return full_return(self.episode_return, self.length, self.full_length), self.full_length
+
+
+class VecStep(NamedTuple):
+    """One step of a VecEnv, one row an env; rows of envs that wait hold reward 0, not done, an empty info.
+
+    :param n_active: envs whose step counts.
+    :param dones: (n_envs,)
+    :param infos: one an env.
+    :param observations: (n_envs, n_obs) after the step, as the VecEnv gave them; None, as the next two, of a worker's step.
+    :param actions: (n_envs, \\*action_shape)
+    :param rewards: (n_envs,) as the VecEnv gave them.
+    """
+
+    n_active: int
+    dones: np.ndarray
+    infos: list[dict[str, Any]]
+    observations: np.ndarray | None = None
+    actions: np.ndarray | None = None
+    rewards: np.ndarray | None = None
+
+
+#: Called after each step; returning False abandons all running episodes.
+OnStep = Callable[[VecStep], bool]
 
 
 class Actors(Protocol):
@@ -83,50 +115,62 @@ class PolicyActors:
         return self.action_map.to_env(self.actor(self.normalize(observations)))
 
     def observe(self, rewards: np.ndarray) -> None:
-        """Nothing."""
+        """Rewards change nothing here."""
 
 
-class ActionMap:
-    """Last-layer outputs -> actions of the env: tanh onto a Box's bounds, argmax for Discrete.
+class _Run:
+    """The episode that goes on in one env."""
 
-    Inside :class:`~sb3_gogepo.GoGePo` the tanh output, in [-1, 1], or the logits serve as probing actions.
-    """
+    def __init__(self, candidate: int) -> None:
+        self.candidate = candidate
+        self.episode_return, self.length = 0.0, 0
+        self.observations: list[np.ndarray] = []
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[np.ndarray] = []
+        self.return_curve: list[float] = []
+        self.discarded: Discard | None = None
+        self.full_length: int | None = None
 
-    def __init__(self, action_space: spaces.Box | spaces.Discrete) -> None:
-        self.action_space = action_space
-        self.is_discrete = isinstance(action_space, spaces.Discrete)
-        self.n_outputs = int(action_space.n) if isinstance(action_space, spaces.Discrete) else int(np.prod(action_space.shape))
-        if isinstance(action_space, spaces.Box):
-            # float64: high - low of a float32 space must not overflow
-            low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
-            self.center, self.half_range = (high + low) / 2, (high - low) / 2
+    @property
+    def must_end(self) -> bool:
+        """Has it been discarded or pruned? Its env may make more steps if it cannot be stopped."""
+        return self.discarded is not None or self.full_length is not None
 
-    def squash(self, outputs: th.Tensor) -> th.Tensor:
-        """What the evaluator sees of the last-layer outputs: tanh (Box) or the logits themselves (Discrete)."""
-        return outputs if self.is_discrete else th.tanh(outputs)
+    def discard(self, reason: str, is_fault: bool = False) -> None:
+        """Nothing may be learned from this episode; the first reason stands."""
+        self.discarded = self.discarded or Discard(reason, is_fault)
 
-    def squash_to_env_units(self, outputs: th.Tensor) -> th.Tensor:
-        """:meth:`squash`, with a Box's actions in the env's own units."""
-        if self.is_discrete:
-            return outputs
-        center, half_range = (
-            th.as_tensor(part.ravel(), dtype=outputs.dtype, device=outputs.device) for part in (self.center, self.half_range)
+    def count(self, reward: float, done: bool, info: dict[str, Any], limits: np.ndarray | None) -> dict[str, Any]:
+        """See one more step; returns the info that callbacks may see of it.
+
+        :param limits: ``lowest_returns`` of :func:`run_actors`.
+        """
+        self.length += 1
+        self.episode_return += float(reward)
+        if ENV_FAULT in info:
+            self.discard(f"the env failed at step {self.length}:\n{info[ENV_FAULT]}", is_fault=True)
+        if limits is not None:
+            self.return_curve.append(self.episode_return)
+            if not (done or self.must_end) and has_fallen_behind(self.episode_return, self.length, limits):
+                self.full_length = len(limits) - 1
+        if self.discarded is not None:
+            return {DISCARDED: self.discarded.reason}
+        if self.full_length is not None:  # whether it would have succeeded is not known
+            return {key: value for key, value in info.items() if key != "is_success"} | {PRUNED: True}
+        return info
+
+    def to_episode(self) -> Episode:
+        """The episode, which has ended."""
+        return Episode(
+            episode_return=self.episode_return,
+            length=self.length,
+            observations=np.stack(self.observations) if self.observations else None,
+            actions=np.stack(self.actions) if self.actions else None,
+            rewards=np.stack(self.rewards) if self.rewards else None,
+            discarded=self.discarded,
+            return_curve=np.array(self.return_curve) if self.return_curve else None,
+            full_length=self.full_length,
         )
-        return center + half_range * th.tanh(outputs)
-
-    def choose(self, outputs: th.Tensor) -> th.Tensor:
-        """What SB3's ``BasePolicy._predict`` returns: actions in [-1, 1] (Box), or the chosen ones (Discrete)."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return outputs.argmax(dim=-1) + int(self.action_space.start)
-        return th.tanh(outputs)
-
-    def to_env(self, outputs: np.ndarray) -> np.ndarray:
-        """(n, n_outputs) last-layer outputs -> (n, \\*action_shape) actions within the bounds."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return outputs.argmax(axis=1) + int(self.action_space.start)
-        unit = np.tanh(outputs, dtype=np.float64).reshape(len(outputs), *self.action_space.shape)
-        actions = (self.center + self.half_range * unit).astype(self.action_space.dtype)
-        return np.clip(actions, self.action_space.low, self.action_space.high)
 
 
 def run_episodes(
@@ -137,7 +181,7 @@ def run_episodes(
     action_map: ActionMap,
     normalize: Callable[[np.ndarray], np.ndarray],
     seeds: Sequence[int],
-    on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
+    on_step: OnStep | None = None,
     keep_observations: bool = False,
 ) -> list[Episode] | None:
     """Run one episode of each policy and return the episodes in the order of the policies; see :func:`run_actors`.
@@ -153,122 +197,93 @@ def run_actors(
     env: VecEnv,
     actors: Actors,
     seeds: Sequence[int],
-    on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool] | None = None,
+    on_step: OnStep | None = None,
     keep_observations: bool = False,
     keep_actions: bool = False,
     lowest_returns: np.ndarray | None = None,
+    turns: Turns | None = None,
+    next_seeds: Sequence[int] = (),
 ) -> list[Episode] | None:
     """Run one episode of each candidate and return the episodes in the order of the candidates.
 
-    Every episode starts with a reset seeded by its own seed, so what a candidate does depends neither on the number of
-    envs nor on who ran before it. An env whose turn ends takes the next one; with none left it idles (it keeps
-    stepping, which nobody counts) until the others are done. Under VecEnv wrappers that must see every reset, such as
-    VecFrameStack, resets are not seeded.
+    Every episode is one reset, seeded by its own seed, so what a candidate does depends neither on the number of envs
+    nor on who ran before it. An env whose turn ends takes the next candidate; with none left it waits for the others. The
+    envs of a VecEnv that cannot be reached one by one are not seeded, and step while they wait, which nobody counts.
 
     An episode is discarded if an observation, an action or a reward is not finite, or if the env failed. It ends there,
     unless a wrapper must see it out, and no such number gets into the env or into ``infos``.
 
     :param seeds: (n_candidates,) reset seeds.
-    :param on_step: called after each ``env.step`` with the number of envs whose step counts, their infos and their
-        dones; returning False abandons all running episodes.
+    :param on_step: called after each ``env.step``; returning False abandons all running episodes.
     :param keep_observations: collect the raw observations of each episode.
     :param keep_actions: collect the actions and rewards of each episode.
-    :param lowest_returns: (n,) an episode with a lower return after i steps than ``lowest_returns[i]``, or the last entry, is
-        pruned, unless a wrapper must see it out. None: none is.
+    :param lowest_returns: (length + 1,) an episode with a lower return after i steps than ``lowest_returns[i]``, or the last
+        entry, is pruned, unless a wrapper must see it out. None: none is.
+    :param turns: of ``env``, entered by the caller, where several calls follow each other; None: this call has its own.
+    :param next_seeds: (n_envs or fewer,) reset seeds with which the next call will begin: envs that are done get ready for it.
     :return: (n_candidates,) episodes; None if ``on_step`` returned False.
     """
-    n_candidates, n_envs = len(seeds), env.num_envs
+    if turns is None:
+        with make_turns(env) as turns:
+            return run_actors(env, actors, seeds, on_step, keep_observations, keep_actions, lowest_returns, turns)
+    episodes: list[Episode | None] = [None] * len(seeds)
     vec_normalize = unwrap_vec_normalize(env)
-    # envs may give others than their space says, which DummyVecEnv casts and SubprocVecEnv does not; normalized are float32
-    dtype = env.observation_space.dtype if vec_normalize is None else None
-    seeded = _resets_are_seeded(env)
-    episodes: list[Episode | None] = [None] * n_candidates
-    running: list[Any] = [i if i < n_candidates else None for i in range(n_envs)]  # candidate of each env; None: it idles
-    waiting = iter(range(n_envs, n_candidates))
-    if seeded:
-        reset_counters(env)
-        observations = np.stack([_reset(env, i, seeds[k or 0]) for i, k in enumerate(running)])
-    else:
-        observations = np.array(env.reset())
-    can_end_early = seeded and not is_vecenv_wrapped(env, VecMonitor)
-    returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
-    seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
-    done: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_envs)]  # (action, reward)
-    discards = Discards(n_envs)
-    pruner = EpisodePruner(n_envs, lowest_returns if can_end_early else None)
-
-    while active := [i for i in range(n_envs) if running[i] is not None]:
+    can_cut = turns.are_seeded and not follows_episodes(env)
+    limits = lowest_returns if can_cut else None
+    turns.begin(seeds, next_seeds)
+    observations = np.array(turns.first_observations())
+    runs = [None if candidate is None else _Run(candidate) for candidate in turns.running]
+    while active := [i for i, run in enumerate(runs) if run is not None]:
         if keep_observations:
             for i in active:
-                seen[i].append(observations[i])
-        observations = discards.only_finite("observation", observations, lengths)
-        actions = discards.only_finite("action", actors(observations), lengths)
-        stepped, rewards, dones, infos = env.step(actions)
-        observations = np.array(stepped, dtype=dtype)  # a copy: a VecEnv may reuse its own
+                runs[i].observations.append(observations[i])  # type: ignore[union-attr]
+        observations = _only_finite("observation", observations, runs)
+        actions = _only_finite("action", actors(observations), runs)
+        stepped, rewards, ended, given = env.step(actions)
+        observations, dones, infos = np.array(stepped), np.array(ended), list(given)  # a VecEnv may reuse its own
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
-        raw_rewards = raw_rewards.astype(np.float32)  # DummyVecEnv gives float32, SubprocVecEnv float64: round both alike
-        raw_rewards = discards.only_finite("reward", raw_rewards, lengths)
-        returns += raw_rewards
+        raw_rewards = _only_finite("reward", raw_rewards.astype(np.float32), runs)
         actors.observe(raw_rewards)
-        if keep_actions:
-            for i in active:
-                done[i].append((actions[i], raw_rewards[i]))
-        lengths += 1
-        infos = discards.mark(infos, dones, lengths, can_end_early)
-        pruner.mark(infos, dones, returns, lengths)
-        if vec_normalize is not None:
-            vec_normalize.returns[dones] = 0  # it knows only of those that the env ended
-        if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
-            return None
-        for i in active:
-            if not dones[i]:
+        for i, run in enumerate(runs):
+            if run is None:  # it waits, or its steps do not count
+                raw_rewards[i], dones[i], infos[i] = 0.0, False, {}
                 continue
-            return_curve, pruned = pruner.pop(i)
-            episodes[running[i]] = Episode(
-                episode_return=float(returns[i]),
-                length=int(lengths[i]),
-                observations=np.stack(seen[i]) if keep_observations else None,
-                actions=np.stack([action for action, _ in done[i]]) if keep_actions else None,
-                rewards=np.stack([reward for _, reward in done[i]]) if keep_actions else None,
-                discarded=discards.pop(i),
-                return_curve=return_curve,
-                pruned=pruned,
-            )
-            running[i] = next(waiting, None)
-            returns[i], lengths[i], seen[i], done[i] = 0.0, 0, [], []
-            if running[i] is not None:
-                actors.start(i, running[i])
-                if seeded:
-                    observations[i] = _reset(env, i, seeds[running[i]])
+            infos[i] = run.count(raw_rewards[i], dones[i], infos[i], limits)
+            if keep_actions:
+                run.actions.append(actions[i])
+                run.rewards.append(raw_rewards[i])
+            if run.full_length is not None:
+                infos[i] |= monitor_record(env, i, run.episode_return, run.length, run.full_length, infos[i])
+        cut = [i for i in active if can_cut and not dones[i] and runs[i].must_end]  # type: ignore[union-attr]
+        turns.see(dones)
+        dones[cut] = True
+        shown = raw_rewards if vec_normalize is None else only_finite(rewards)
+        step = VecStep(len(active), dones, infos, observations, actions, shown)
+        if on_step is not None and not on_step(step):
+            return None
+        for i in cut:
+            if vec_normalize is not None:
+                vec_normalize.returns[i] = 0  # it knows only of episodes that the env ended
+            first: Any = turns.cut(i)[None]
+            normalized: Any = first if vec_normalize is None else vec_normalize.normalize_obs(first)
+            observations[i] = normalized[0]
+        for i in map(int, np.flatnonzero(dones)):
+            run = runs[i]
+            assert run is not None
+            episodes[run.candidate] = run.to_episode()
+            candidate = turns.running[i]
+            runs[i] = None if candidate is None else _Run(candidate)
+            if candidate is not None:
+                actors.start(i, candidate)
+    turns.observations = observations
     return [episode for episode in episodes if episode is not None]
 
 
-def _resets_are_seeded(env: VecEnv) -> bool:
-    """Can single envs be reset? Wrappers such as VecFrameStack must see every reset, so there the answer is no."""
-    while isinstance(env, VecEnvWrapper):
-        if not isinstance(env, (VecNormalize, VecMonitor, VecCheckNan)):
-            return False
-        env = env.venv
-    return True
-
-
-def _reset(env: VecEnv, index: int, seed: int) -> np.ndarray:
-    """Seeded reset of one env of a VecEnv; (n_obs,), normalized if ``env`` is a VecNormalize."""
-    observation, _ = env.env_method("reset", seed=int(seed), indices=index)[0]
-    observation = np.asarray(observation, dtype=env.observation_space.dtype)
-    vec_normalize = unwrap_vec_normalize(env)
-    return observation if vec_normalize is None else np.asarray(vec_normalize.normalize_obs(observation))
-
-
-def reset_counters(env: VecEnv) -> None:
-    """A VecMonitor must see a reset before seeded ones that it does not see. Nobody acts on what this reset observes, and it
-    is not seeded: a VecNormalize learns nothing from it."""
-    if not is_vecenv_wrapped(env, VecMonitor):
-        return
-    vec_normalize = unwrap_vec_normalize(env)
-    if vec_normalize is None:
-        env.reset()
-        return
-    was_training, vec_normalize.training = vec_normalize.training, False
-    env.reset()
-    vec_normalize.training = was_training
+def _only_finite(what: str, values: np.ndarray, runs: Sequence[_Run | None]) -> np.ndarray:
+    """(n_envs, ...) values with zeros in place of NaN and infinity, for which the envs' episodes are discarded."""
+    bad = list(find_non_finite(values))
+    for i, number in bad:
+        run = runs[i]
+        if run is not None:
+            run.discard(f"{what} {number} at step {run.length + 1}")
+    return only_finite(values) if bad else values

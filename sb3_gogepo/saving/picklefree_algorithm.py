@@ -14,14 +14,11 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.save_util import recursive_getattr
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
-from sb3_gogepo.base.progress_bar import CountedStepsProgressBarCallback
 from sb3_gogepo.checks import check_number
-from sb3_gogepo.envs import check_early_resets
 from sb3_gogepo.saving import archive
 from sb3_gogepo.saving.checkpoints import BUFFER_FILE, MODEL_FILE, RUN_STATE_FILE, latest_checkpoint, write_checkpoint
 from sb3_gogepo.saving.load_checks import (
@@ -73,42 +70,6 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     def _seed_globals(self) -> None:
         """SB3's ``set_random_seed``, while the model is made: ``run_seed`` and the buffer have their seeds already."""
         super().set_random_seed(self.seed)
-
-    def _start_learning(
-        self,
-        total_timesteps: float,
-        callback: MaybeCallback,
-        log_interval: int | None,
-        reset_num_timesteps: bool,
-        tb_log_name: str,
-        progress_bar: bool,
-    ) -> tuple[int, BaseCallback]:
-        """Check the arguments of ``learn`` and start its logger and callback; returns the env steps to reach, and the latter.
-
-        :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
-        """
-        check_number("total_timesteps", total_timesteps, minimum=1)
-        if log_interval is not None:
-            check_number("log_interval", log_interval, minimum=1, integer=True)
-        if self.env is None:
-            raise ValueError("there is no env to learn in: use set_env or load(path, env=env)")
-        check_early_resets(self.env)
-        unsaved = [name for name, value in vars(self).items() if isinstance(value, archive.UnsavedValue)]
-        if unsaved:
-            raise ValueError(f"{unsaved[0]} did not come with the file: pass {unsaved[0]}= to load")
-        total_steps, started = self._setup_learn(
-            int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        started.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
-        return total_steps, started
-
-    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        """As SB3's, but for the progress bar."""
-        if not progress_bar:
-            return super()._init_callback(callback)
-        callbacks = callback if isinstance(callback, list) else [callback]
-        converted = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in callbacks]
-        return super()._init_callback([*converted, CountedStepsProgressBarCallback()])
 
     def _excluded_save_params(self) -> list[str]:
         return [

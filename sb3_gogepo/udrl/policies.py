@@ -13,9 +13,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_gogepo.checks import check_number, check_range, check_sizes
+from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler
 from sb3_gogepo.networks.policies import PicklefreePolicy, check_activation, check_command
-from sb3_gogepo.rollouts.rollout import ActionMap
 
 
 class BehaviorOutputs(NamedTuple):

@@ -38,7 +38,7 @@ from sb3_gogepo.base.command_algorithm import CommandAlgorithm
 from sb3_gogepo.checks import check_bool, check_number
 from sb3_gogepo.networks.losses import likelihood_loss
 from sb3_gogepo.networks.normalization import SMALLEST_SPREAD
-from sb3_gogepo.rollouts.faults import step_if_finite
+from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.rollouts.rollout import Actors, Episode, run_actors
 from sb3_gogepo.udrl.acting import CommandActors
 from sb3_gogepo.udrl.episode_buffer import EpisodeBuffer
@@ -83,7 +83,7 @@ class UDRL(CommandAlgorithm):
 
     policy: UDRLPolicy
     replay_buffer: EpisodeBuffer
-    _keeps_steps = True
+    keeps_steps = True
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": UDRLPolicy}
 
     def __init__(
@@ -168,14 +168,13 @@ class UDRL(CommandAlgorithm):
 
     # ------------------------------------------------------------------ commands
 
-    def propose_candidates(self) -> CommandedEpisodes:
+    def propose_candidates(self, n_candidates: int) -> CommandedEpisodes:
         """Exploratory commands: a return from [mean, mean + ``command_increment_std`` * std] of the ``last_few`` best.
 
         The horizon is the length that goes with such a return: a better episode may have to be longer, or shorter.
         """
-        n_candidates = self._n_candidates
         rngs = [self._candidate_rng(i) for i in range(n_candidates)]
-        seeds = [int(rng.integers(2**31)) for rng in rngs]
+        seeds = [int(rng.integers(2**31)) for rng in rngs]  # first, as in reset_seed
         returns, lengths = self.replay_buffer.best(self.last_few)
         is_random = np.array([self._candidate_num + i < self.n_warm_up_episodes for i in range(n_candidates)])
         if not len(returns):
@@ -218,7 +217,7 @@ class UDRL(CommandAlgorithm):
     def make_actors(self, candidates: CommandedEpisodes, chosen: slice, n_envs: int) -> Callable[[], Actors]:
         """The chosen commands, with sampled actions."""
         policy = self.policy
-        if self._pool is not None:  # to be pickled for machines that may have no GPU
+        if self._collector is not None and self._collector.has_workers:  # to be pickled for machines that may have no GPU
             policy = copy.deepcopy(policy).cpu()
             del policy.optimizer
         return partial(

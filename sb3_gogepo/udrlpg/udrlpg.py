@@ -33,7 +33,7 @@ from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.buffers.bucket_buffer import BucketBuffer
 from sb3_gogepo.checks import check_choice, check_number
 from sb3_gogepo.networks.losses import regression_loss
-from sb3_gogepo.rollouts.faults import step_if_finite
+from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.udrlpg.policies import UDRLPGPolicy
 
 #: Falls to 0: with a constant rate a good policy of Swimmer gets lost again (docs/udrlpg.md, "Results").

@@ -18,7 +18,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from sb3_gogepo.rollouts.faults import DiscardedEpisodeWarning
+from sb3_gogepo.errors import DiscardedEpisodeWarning
 from tests.helpers import OBSERVATIONS, act, assert_same_result, optimizers_of, parameters_of, record_logs
 from tests.toy_envs import ConstantObs, Seeded, Spaces
 

@@ -11,8 +11,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecMonitor
 
 from sb3_gogepo import UDRL, GoGePo
+from sb3_gogepo.errors import DiscardedEpisodeWarning, EnvFailedError, NonFiniteError
 from sb3_gogepo.rollouts import episodic_algorithm
-from sb3_gogepo.rollouts.faults import DiscardedEpisodeWarning, EnvFailedError, NonFiniteError
 from tests.conftest import SMALL
 from tests.faulty_envs import Faulty
 from tests.helpers import optimizers_of, parameters_of, record_logs

@@ -16,7 +16,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_gogepo.rollouts.faults import DiscardedEpisodeWarning, EnvFailedError
+from sb3_gogepo.errors import DiscardedEpisodeWarning, EnvFailedError
 from tests.faulty_envs import DiesOnce, Faulty, only_in_the_driver
 from tests.helpers import assert_same_result, parameters_of
 from tests.toy_envs import Seeded
@@ -40,7 +40,7 @@ def backend(request):
 @pytest.fixture(scope="module")
 def local_ray():
     ray = pytest.importorskip("ray")
-    from sb3_gogepo.rollouts.workers.pool import PoolSettings
+    from sb3_gogepo.rollouts.workers.interface import PoolSettings
     from sb3_gogepo.rollouts.workers.ray_backend import RayBackend
 
     RayBackend(b"", PoolSettings(n_workers=2))

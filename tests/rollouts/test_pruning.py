@@ -5,9 +5,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 from torch import nn
 
+from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.policy_weights import WeightLayout
 from sb3_gogepo.rollouts.pruning import BestEpisodes
-from sb3_gogepo.rollouts.rollout import ActionMap, PolicyActors, run_actors
+from sb3_gogepo.rollouts.rollout import PolicyActors, run_actors
 from tests.toy_envs import ConstantObs, Seeded
 
 NONE = -np.inf

@@ -8,8 +8,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 from torch import nn
 
+from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.policy_weights import WeightLayout
-from sb3_gogepo.rollouts.rollout import ActionMap, run_episodes
+from sb3_gogepo.rollouts.rollout import run_episodes
 from tests.toy_envs import ConstantObs, Seeded
 
 LINEAR = WeightLayout((1, 1))

@@ -12,9 +12,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_gogepo.networks.normalization import Moments
-from sb3_gogepo.rollouts.faults import DISCARDED, Discard, guarded
+from sb3_gogepo.rollouts.faults import DISCARDED, Discard
 from sb3_gogepo.rollouts.pruning import PRUNED
-from sb3_gogepo.rollouts.rollout import Actors, Episode, run_actors
+from sb3_gogepo.rollouts.rollout import Actors, Episode, VecStep, run_actors
 
 #: What the driver is told of an episode's last ``info``
 REPORTED_INFOS = ("episode", "is_success", DISCARDED, PRUNED)
@@ -76,20 +76,19 @@ class EpisodeWorker:
         assert self.env is not None
         infos: list[dict[str, Any]] = []
 
-        def on_step(n_steps: int, step_infos: list[dict[str, Any]], dones: np.ndarray) -> bool:
-            infos[:] = step_infos
+        def on_step(step: VecStep) -> bool:
+            infos[:] = step.infos
             return True
 
-        with guarded(self.env):
-            episodes = run_actors(
-                self.env,
-                job.make_actors(),
-                [job.seed],
-                on_step=on_step,
-                keep_observations=job.keep_observations,
-                keep_actions=job.keep_steps,
-                lowest_returns=job.lowest_returns,
-            )
+        episodes = run_actors(
+            self.env,
+            job.make_actors(),
+            [job.seed],
+            on_step=on_step,
+            keep_observations=job.keep_observations,
+            keep_actions=job.keep_steps,
+            lowest_returns=job.lowest_returns,
+        )
         assert episodes is not None
         episode = episodes[0]
         if episode.discarded is not None and episode.discarded.is_fault:

@@ -2,127 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import cloudpickle
-import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_gogepo.checks import check_choice, check_number
-from sb3_gogepo.rollouts.faults import MAX_DISCARDED_IN_A_ROW, EnvFailedError, warn
-from sb3_gogepo.rollouts.rollout import Episode
+from sb3_gogepo.errors import EnvFailedError
+from sb3_gogepo.rollouts.faults import MAX_DISCARDED_IN_A_ROW, warn
+from sb3_gogepo.rollouts.rollout import Episode, OnStep, VecStep
 from sb3_gogepo.rollouts.workers.episode_worker import Job, Outcome, failed
-
-__all__ = ["Backend", "Job", "PoolSettings", "Worker", "WorkerLost", "WorkerPool", "check_rollout", "copy_env", "make_backend"]
-
-
-class WorkerLost(Exception):
-    """A worker died while it ran a job; the message says what is known of the reason."""
-
-
-class Worker(Protocol):
-    """A process somewhere that makes its env first and then runs one job at a time."""
-
-    def submit(self, job: Job) -> None:
-        """Begin to run the job."""
-
-    def result(self) -> Outcome | None:
-        """What came of it (None: the worker is ready for its first job); raises :class:`WorkerLost` if it died."""
-
-    def kill(self) -> None:
-        """End the process at once, whatever it does."""
-
-
-class Backend(Protocol):
-    """Where workers live."""
-
-    settings: PoolSettings
-
-    def start(self) -> Worker:
-        """A new worker."""
-
-    def wait(self, workers: Sequence[Any], timeout_s: float) -> list[Any]:
-        """Those of the workers that have a result or have died, after ``timeout_s`` seconds at most."""
-
-    def close(self) -> None:
-        """Free what the backend holds; all workers have been killed."""
-
-
-class PoolSettings(NamedTuple):
-    """``rollout_kwargs``.
-
-    :param n_workers: ``rollout_workers``.
-    :param episode_timeout_s: a worker that needs more seconds for an episode is killed, and the episode run again.
-    :param start_timeout_s: the same for a worker that needs more seconds until its env is made.
-    :param max_tries: times an episode is tried by workers that die or are too slow; then it is discarded.
-    :param ray_init_kwargs: arguments of ``ray.init`` (``rollout_backend="ray"`` only), e.g. ``dict(address="auto")``. Not
-        used if Ray is initialized already.
-    """
-
-    n_workers: int
-    episode_timeout_s: float = 600.0
-    start_timeout_s: float = 120.0
-    max_tries: int = 3
-    ray_init_kwargs: dict[str, Any] | None = None
-
-
-def check_rollout(backend: str, n_workers: int | None, kwargs: dict[str, Any] | None) -> PoolSettings:
-    """The settings of a pool, or a ValueError."""
-    check_choice("rollout_backend", backend, ("in-process", "subprocess", "ray"))
-    if backend == "in-process" and not (n_workers is None and kwargs is None):
-        raise ValueError(
-            'rollout_workers and rollout_kwargs need rollout_backend="subprocess" or "ray", '
-            f"got {n_workers!r} and {kwargs!r} with {backend!r}"
-        )
-    if n_workers is not None:
-        check_number("rollout_workers", n_workers, minimum=1, integer=True)
-    allowed = PoolSettings._fields[1:] if backend == "ray" else PoolSettings._fields[1:-1]
-    kwargs = dict(kwargs or {})
-    for name in kwargs:
-        check_choice("a key of rollout_kwargs", name, allowed)
-    settings = PoolSettings(n_workers=n_workers or os.cpu_count() or 1, **kwargs)
-    check_number("episode_timeout_s", settings.episode_timeout_s, minimum=0, exclusive=True)
-    check_number("start_timeout_s", settings.start_timeout_s, minimum=0, exclusive=True)
-    check_number("max_tries", settings.max_tries, minimum=1, integer=True)
-    return settings
-
-
-def copy_env(env: VecEnv) -> Callable[[], gym.Env]:
-    """A function that makes copies of the (first) env of a DummyVecEnv.
-
-    :raises ValueError: for another VecEnv, or an env that cannot be pickled.
-    """
-    if not isinstance(env, DummyVecEnv):
-        raise ValueError(
-            f"workers cannot copy the envs of a {type(env).__name__}: pass env as an id, a single env, or a function that "
-            "makes one; in place of VecNormalize, use normalize_observations"
-        )
-    single = env.envs[0]
-    while isinstance(single, Monitor):  # workers have a Monitor of their own; this one may hold an open file
-        single = single.env
-    try:
-        pickled = cloudpickle.dumps(single)
-    except Exception as error:
-        raise ValueError(f"{single} cannot be pickled ({error}): pass env as a function that makes it") from error
-    return lambda: cloudpickle.loads(pickled)
-
-
-def make_backend(name: str, env_fn: Callable[[], gym.Env], settings: PoolSettings) -> Backend:
-    """The backend called ``"subprocess"`` or ``"ray"``."""
-    env_pickle = cloudpickle.dumps(env_fn)
-    if name == "ray":
-        from sb3_gogepo.rollouts.workers.ray_backend import RayBackend
-
-        return RayBackend(env_pickle, settings)
-    from sb3_gogepo.rollouts.workers.process_backend import ProcessBackend
-
-    return ProcessBackend(env_pickle, settings)
+from sb3_gogepo.rollouts.workers.interface import Backend, WorkerLost
 
 
 class _Running(NamedTuple):
@@ -143,9 +34,7 @@ class WorkerPool:
         self.workers: list[Any] = []
         self._lost_in_a_row = 0
 
-    def run(
-        self, jobs: Sequence[Job], on_step: Callable[[int, list[dict[str, Any]], np.ndarray], bool]
-    ) -> list[Episode] | None:
+    def run(self, jobs: Sequence[Job], on_step: OnStep) -> list[Episode] | None:
         """The jobs' episodes, in their order.
 
         :param on_step: called for each step of the episodes, as by :func:`~sb3_gogepo.rollouts.rollout.run_actors` with
@@ -156,9 +45,9 @@ class WorkerPool:
         episodes = []
         for outcome in self.outcomes(jobs):
             for _ in range(outcome.episode.length - 1):
-                if not on_step(1, [{}], np.array([False])):
+                if not on_step(VecStep(1, np.array([False]), [{}])):
                     return None
-            if not on_step(1, [outcome.info], np.array([True])):
+            if not on_step(VecStep(1, np.array([True]), [outcome.info])):
                 return None
             episodes.append(outcome.episode)
         return episodes

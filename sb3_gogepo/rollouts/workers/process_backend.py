@@ -14,7 +14,7 @@ import cloudpickle
 import torch as th
 
 from sb3_gogepo.rollouts.workers.episode_worker import EpisodeWorker, Job, Outcome
-from sb3_gogepo.rollouts.workers.pool import PoolSettings, WorkerLost
+from sb3_gogepo.rollouts.workers.interface import PoolSettings, WorkerLost
 
 
 class ProcessBackend:

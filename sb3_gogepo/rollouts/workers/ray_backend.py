@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from sb3_gogepo.rollouts.workers.episode_worker import EpisodeWorker, Job, Outcome
-from sb3_gogepo.rollouts.workers.pool import PoolSettings, WorkerLost
+from sb3_gogepo.rollouts.workers.interface import PoolSettings, WorkerLost
 
 
 def import_ray() -> Any:

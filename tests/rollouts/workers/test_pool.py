@@ -8,10 +8,12 @@ import pytest
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from sb3_gogepo.rollouts.faults import DiscardedEpisodeWarning, EnvFailedError
+from sb3_gogepo.errors import DiscardedEpisodeWarning, EnvFailedError
 from sb3_gogepo.rollouts.rollout import Episode
-from sb3_gogepo.rollouts.workers.episode_worker import Outcome
-from sb3_gogepo.rollouts.workers.pool import Job, PoolSettings, WorkerLost, WorkerPool, check_rollout, copy_env
+from sb3_gogepo.rollouts.workers.episode_worker import Job, Outcome
+from sb3_gogepo.rollouts.workers.interface import PoolSettings, WorkerLost, check_rollout
+from sb3_gogepo.rollouts.workers.make_backend import copy_env
+from sb3_gogepo.rollouts.workers.pool import WorkerPool
 from tests.toy_envs import ConstantObs, Seeded
 
 

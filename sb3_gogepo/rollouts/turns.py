@@ -1,0 +1,328 @@
+"""Turns: candidates take turns in the envs of a VecEnv, one reset an episode, and envs that wait are not stepped."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecNormalize,
+    unwrap_vec_normalize,
+)
+
+from sb3_gogepo.errors import EnvFailedError
+
+#: Key of ``info`` that holds the traceback of an env that raised
+ENV_FAULT = "env_fault"
+#: Methods of a VecEnv that :class:`SeededTurns` takes over
+TAKEN_OVER = ("reset", "step_async", "step_wait")
+
+
+class _Step(NamedTuple):
+    """What ``env.step`` gives; the episode of an env that raised is truncated."""
+
+    observation: Any
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+class Turns:
+    """Who runs in which env. This class leaves a VecEnv as it is: it resets unseeded, and steps envs that wait.
+
+    A batched simulator, or any VecEnv whose single envs cannot be reached, is of this kind.
+
+    :param env: wrapped or not.
+    """
+
+    #: Do seeds reach the resets? Then one env can also be reset in the midst of its episode.
+    are_seeded = False
+
+    def __init__(self, env: VecEnv) -> None:
+        self.env, self.vec_env = env, env.unwrapped
+        #: (n_envs, ...) the last observations that the wrapped env gave
+        self.observations: Any = None
+        self.begin([])
+
+    def begin(self, seeds: Sequence[int], next_seeds: Sequence[int] = ()) -> None:
+        """Let new candidates wait. Env i begins with candidate i.
+
+        :param seeds: (n_candidates,) reset seeds.
+        :param next_seeds: (n_envs or fewer,) those with which the candidates after these will begin.
+        """
+        self.seeds, self.next_seeds = [int(seed) for seed in seeds], [int(seed) for seed in next_seeds]
+        self.waiting = deque(range(len(self.seeds)))
+        #: (n_envs,) candidate in each env; None: the env waits for the others
+        self.running = [self._next() for _ in range(self.vec_env.num_envs)]
+
+    def _next(self) -> int | None:
+        return self.waiting.popleft() if self.waiting else None
+
+    @property
+    def is_ready(self) -> bool:
+        """Does each env stand where its candidate's episode begins?"""
+        return False
+
+    def first_observations(self) -> Any:
+        """(n_envs, ...) the observations that the candidates' episodes begin with.
+
+        Where this takes a reset, a VecNormalize learns nothing from it: it has seen the ends of the episodes before.
+        """
+        if self.is_ready and self.observations is not None and not follows_episodes(self.env):
+            return self.observations
+        vec_normalize = unwrap_vec_normalize(self.env)
+        if vec_normalize is None:
+            return self.env.reset()
+        was_training, vec_normalize.training = vec_normalize.training, False
+        try:
+            return self.env.reset()
+        finally:
+            vec_normalize.training = was_training
+
+    def see(self, dones: np.ndarray) -> None:
+        """Hand the envs whose episode has just ended to the next candidates."""
+        for i in np.flatnonzero(dones):
+            self.running[i] = self._next()
+
+    def cut(self, index: int) -> np.ndarray:
+        """End the episode in one env at once; returns what it observes then."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the VecEnv as it was."""
+
+
+class SeededTurns(Turns):
+    """Takes over ``reset``, ``step_async`` and ``step_wait`` of a VecEnv whose single envs can be reached.
+
+    The envs themselves stay as they are, so that callbacks see and change those that run. When an episode ends, the
+    VecEnv's own reset is seeded for the next candidate of that env. If there is none, the env waits.
+    """
+
+    are_seeded = True
+
+    def __init__(self, env: VecEnv) -> None:
+        super().__init__(env)
+        self._rows: list[Any] = [self._zeros() for _ in range(self.vec_env.num_envs)]
+        self.forget()
+
+    def forget(self) -> None:
+        """Somebody else has used the envs: where they stand is not known."""
+        self._begun: list[int | None] = [None] * self.vec_env.num_envs  # seed of an episode that has made no step
+
+    def __enter__(self) -> Self:
+        own = vars(self.vec_env)
+        self._before = {name: own[name] for name in TAKEN_OVER if name in own}
+        own.update({name: getattr(self, name) for name in TAKEN_OVER})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in TAKEN_OVER:
+            delattr(self.vec_env, name)
+        vars(self.vec_env).update(self._before)
+        if self._before:  # these turns took place within others
+            self._before["reset"].__self__.forget()
+
+    @property
+    def is_ready(self) -> bool:
+        """Does each env stand where its candidate's episode begins?"""
+        return all(self._begun[i] == self.seeds[k] for i, k in enumerate(self.running) if k is not None)
+
+    def _wanted(self, index: int) -> int | None:
+        """The seed of the env's next episode; None: it has none yet."""
+        candidate = self.running[index]
+        if candidate is not None:
+            return self.seeds[candidate]
+        return self.next_seeds[index] if index < len(self.next_seeds) else None
+
+    def see(self, dones: np.ndarray) -> None:
+        """Nothing is left to do: :meth:`step_wait` has handed them over."""
+
+    def reset(self) -> Any:
+        """Reset the envs that do not stand where their next episode begins, with its seed."""
+        stale = [i for i in range(self.vec_env.num_envs) if self._wanted(i) != self._begun[i]]
+        self._begin_episodes(stale, self.vec_env._options)
+        self.vec_env._reset_seeds()
+        self.vec_env._reset_options()
+        return self._stack()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the (n_envs, \\*action_shape) actions for :meth:`step_wait`."""
+        self.actions = actions
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Step the envs that have a candidate. Others give their last observation, reward 0 and an empty info."""
+        n_envs = self.vec_env.num_envs
+        rewards, dones = np.zeros(n_envs, dtype=np.float32), np.zeros(n_envs, dtype=bool)
+        infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
+        active = [i for i, candidate in enumerate(self.running) if candidate is not None]
+        for i, step in zip(active, self._step_envs(active), strict=True):
+            self._rows[i], rewards[i], dones[i] = step.observation, step.reward, step.terminated or step.truncated
+            infos[i] = {**step.info, "TimeLimit.truncated": step.truncated and not step.terminated}
+            self._begun[i] = None
+            if dones[i]:
+                infos[i]["terminal_observation"] = step.observation
+        self._hand_over([int(i) for i in np.flatnonzero(dones)])
+        return self._stack(), rewards, dones, infos
+
+    def cut(self, index: int) -> np.ndarray:
+        """End the episode in one env at once; returns what it observes then."""
+        self._hand_over([index])
+        return np.asarray(self._rows[index])
+
+    def _hand_over(self, ended: list[int]) -> None:
+        for i in ended:
+            self.running[i] = self._next()
+        self._begin_episodes(ended, [{}] * self.vec_env.num_envs)
+
+    def _begin_episodes(self, indices: list[int], options: Sequence[dict[str, Any]]) -> None:
+        begun = [i for i in indices if self._wanted(i) is not None]
+        for i in begun:
+            self._begun[i] = self._wanted(i)
+        self._reset_envs(begun, [options[i] for i in begun])
+
+    def _zeros(self) -> Any:
+        space = self.vec_env.observation_space
+        parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
+        zeros = {key: np.zeros(part.shape or (), part.dtype) for key, part in parts.items()}
+        return zeros if isinstance(space, spaces.Dict) else zeros[None]
+
+    def _stack(self) -> Any:
+        """(n_envs, ...) observations in the space's dtype; of a Dict space, one array a key."""
+        space = self.vec_env.observation_space
+        if isinstance(space, spaces.Dict):
+            return {
+                key: np.stack([np.asarray(row[key], dtype=part.dtype) for row in self._rows])
+                for key, part in space.spaces.items()
+            }
+        return np.stack([np.asarray(row, dtype=space.dtype).reshape(space.shape or ()) for row in self._rows])
+
+    def _reset_envs(self, indices: list[int], options: list[dict[str, Any]]) -> None:
+        """Reset these envs with the seeds of ``_begun``, and keep their observations and ``reset_infos``."""
+        raise NotImplementedError
+
+    def _step_envs(self, indices: list[int]) -> Iterator[_Step]:
+        """Step these envs with their actions."""
+        raise NotImplementedError
+
+
+class DummyTurns(SeededTurns):
+    """In the envs of a DummyVecEnv.
+
+    :param catches_faults: an env that raises ends its episode: ``info[ENV_FAULT]`` holds the traceback, the reward is 0.
+        If its reset raises, the first step afterwards is such a step.
+    """
+
+    vec_env: DummyVecEnv
+
+    def __init__(self, env: VecEnv, catches_faults: bool = True) -> None:
+        super().__init__(env)
+        self.catches_faults = catches_faults
+        self.faults: list[str | None] = [None] * self.vec_env.num_envs
+
+    @property
+    def envs(self) -> list[gym.Env]:
+        """The envs, also where they are locked because workers run the episodes."""
+        return getattr(self.vec_env.envs, "real", self.vec_env.envs)
+
+    def _reset_envs(self, indices: list[int], options: list[dict[str, Any]]) -> None:
+        for i, option in zip(indices, options, strict=True):
+            self.faults[i] = None
+            try:
+                observation, info = self.envs[i].reset(seed=self._begun[i], **({"options": option} if option else {}))
+            except Exception:
+                if not self.catches_faults:
+                    raise
+                self.faults[i], observation, info = traceback.format_exc(), self._zeros(), {}
+            self._rows[i], self.vec_env.reset_infos[i] = observation, info
+
+    def _step_envs(self, indices: list[int]) -> Iterator[_Step]:
+        for i in indices:
+            if self.faults[i] is None:
+                try:
+                    step = _Step(*self.envs[i].step(self.actions[i]))
+                except Exception:
+                    if not self.catches_faults:
+                        raise
+                    self.faults[i] = traceback.format_exc()
+            yield step if self.faults[i] is None else _Step(self._zeros(), 0.0, False, True, {ENV_FAULT: self.faults[i]})
+
+
+class SubprocTurns(SeededTurns):
+    """In the envs of a SubprocVecEnv, each in its process.
+
+    :raises EnvFailedError: if a process ends; such an env cannot be started again.
+    """
+
+    vec_env: SubprocVecEnv
+
+    def _reset_envs(self, indices: list[int], options: list[dict[str, Any]]) -> None:
+        messages: list[tuple[str, Any]] = [
+            ("reset", (self._begun[i], option)) for i, option in zip(indices, options, strict=True)
+        ]
+        self.vec_env.reset_infos = list(self.vec_env.reset_infos)  # SB3 may have made it a tuple
+        for i, (observation, info) in zip(indices, self._ask(indices, messages), strict=True):
+            self._rows[i], self.vec_env.reset_infos[i] = observation, info
+
+    def _step_envs(self, indices: list[int]) -> Iterator[_Step]:
+        # as a method call: the worker's own command "step" would also reset an env that is done, without a seed
+        messages: list[tuple[str, Any]] = [("env_method", ("step", (self.actions[i],), {})) for i in indices]
+        yield from (_Step(*answer) for answer in self._ask(indices, messages))
+
+    def _ask(self, indices: list[int], messages: list[tuple[str, Any]]) -> list[Any]:
+        try:
+            for i, message in zip(indices, messages, strict=True):
+                self.vec_env.remotes[i].send(message)
+            return [self.vec_env.remotes[i].recv() for i in indices]
+        except (EOFError, ConnectionError) as error:
+            dead = [i for i, process in enumerate(self.vec_env.processes) if not process.is_alive()]
+            raise EnvFailedError(
+                f"the process of env {', '.join(map(str, dead)) or '?'} of the SubprocVecEnv has ended, and SubprocVecEnv "
+                'cannot start it again; if it raised, its traceback was printed before. rollout_backend="subprocess" '
+                "restarts envs"
+            ) from error
+
+
+def follows_episodes(env: VecEnv) -> bool:
+    """Has it wrappers that follow episodes, such as VecMonitor and VecFrameStack? They must see resets, and episodes out."""
+    while isinstance(env, VecEnvWrapper):
+        if not isinstance(env, (VecNormalize, VecCheckNan)):
+            return True
+        env = env.venv
+    return False
+
+
+def can_seed_resets(env: VecEnv) -> bool:
+    """Can the single envs behind ``env`` be reached? Not those of other VecEnvs, or of subclasses with own steps."""
+    inner = env.unwrapped
+    return any(
+        isinstance(inner, kind) and type(inner).step_wait is kind.step_wait and type(inner).reset is kind.reset
+        for kind in (DummyVecEnv, SubprocVecEnv)
+    )
+
+
+def make_turns(env: VecEnv, catches_faults: bool = True) -> Turns:
+    """The context in which ``env.reset()`` and ``env.step(actions)`` run candidates, with their reset seeds if possible.
+
+    An env that is done takes the next candidate inside the same step. Wrappers see what the envs do as they would in SB3.
+
+    :param env: a VecEnv, wrapped or not.
+    :param catches_faults: an env of a DummyVecEnv that raises ends its episode, see :class:`DummyTurns`.
+    """
+    if not can_seed_resets(env):
+        return Turns(env)
+    return DummyTurns(env, catches_faults) if isinstance(env.unwrapped, DummyVecEnv) else SubprocTurns(env)
