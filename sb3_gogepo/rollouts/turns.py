@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +32,7 @@ class _Step(NamedTuple):
     """What ``env.step`` gives; the episode of an env that raised is truncated."""
 
     observation: Any
-    reward: float
+    reward: SupportsFloat
     terminated: bool
     truncated: bool
     info: dict[str, Any]
@@ -171,7 +171,8 @@ class SeededTurns(Turns):
         infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
         active = [i for i, candidate in enumerate(self.running) if candidate is not None]
         for i, step in zip(active, self._step_envs(active), strict=True):
-            self._rows[i], rewards[i], dones[i] = step.observation, step.reward, step.terminated or step.truncated
+            self._rows[i], rewards[i] = step.observation, float(step.reward)
+            dones[i] = step.terminated or step.truncated
             infos[i] = {**step.info, "TimeLimit.truncated": step.truncated and not step.terminated}
             self._begun[i] = None
             if dones[i]:

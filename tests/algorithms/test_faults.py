@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 
 from sb3_gogepo import UDRL, GoGePo
 from sb3_gogepo.errors import DiscardedEpisodeWarning, EnvFailedError, NonFiniteError
-from sb3_gogepo.rollouts import episodic_algorithm
+from sb3_gogepo.rollouts import collector
 from tests.conftest import SMALL
 from tests.faulty_envs import Faulty
 from tests.helpers import optimizers_of, parameters_of, record_logs
@@ -146,7 +146,7 @@ def test_the_envs_are_as_before_after_learning(make_model):
 
 
 def test_an_episode_that_may_never_end_is_reported_once(make_model, monkeypatch):
-    monkeypatch.setattr(episodic_algorithm, "LONG_EPISODE", 10)
+    monkeypatch.setattr(collector, "LONG_EPISODE", 10)
     with pytest.warns(UserWarning, match="have made 20 env steps, and nothing is learned before they have ended") as caught:
         make_model(make_vec_env(lambda: ConstantObs(50), 2)).learn(5)
     assert len(caught) == 1
@@ -225,7 +225,7 @@ def test_weights_that_are_not_finite_stay_out_of_the_buffer():
 def test_weights_too_large_to_be_folded_stay_out_of_the_buffer():
     model = GoGePo("MlpPolicy", Faulty(), **SMALL[GoGePo])
     model.policy.normalizer.var.fill_(1e-8)
-    candidates = model.propose_candidates()
+    candidates = model.propose_candidates(1)
     assert model.check_candidate(candidates, 0) is None
     candidates.policy_weights[0, 0] = 3e38
     assert "too large for float32" in str(model.check_candidate(candidates, 0))

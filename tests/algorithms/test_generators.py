@@ -72,7 +72,7 @@ def test_noise_follows_the_fan_in(make_model, tiny):
     kwargs = dict(policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[100]), n_candidates=200, weight_noise_std=0.5)
     for scaling, expected in [("fan_in", [0.5 / 2**0.5, 0.5 / 100**0.5]), ("none", [0.5, 0.5])]:
         model = make_model(weight_noise_scaling=scaling, **kwargs)
-        candidates = model.propose_candidates()
+        candidates = model.propose_candidates(200)
         noise = candidates.policy_weights - model.policy.generate_weights(candidates.commands)
         stds = [layer.weight.std().item() for layer in model.policy.layout.split(noise)]
         np.testing.assert_allclose(stds, expected, rtol=0.05)
@@ -84,7 +84,7 @@ def test_every_candidate_has_its_own_noise_and_seed(make_model):
     model = make_model(n_candidates=3, weight_noise_std=1.0)
     noise, seeds = [], []
     for _ in range(2):
-        candidates = model.propose_candidates()
+        candidates = model.propose_candidates(3)
         noise += list(candidates.policy_weights - model.policy.generate_weights(candidates.commands))
         seeds += candidates.seeds
         model.learn(1, reset_num_timesteps=False)
@@ -106,7 +106,7 @@ def test_noise_falls_within_the_given_steps_of_a_longer_training(make_model):
     model.learn(20, log_interval=1)
     logged = [values["train/weight_noise_std"] for _, values in recorder.entries]
     np.testing.assert_allclose(logged, [2.0, 1.5, 1.0, 1.0])
-    assert make_model(final_weight_noise_std=0.5, weight_noise_steps=None).propose_candidates().noise_std == 1.0
+    assert make_model(final_weight_noise_std=0.5, weight_noise_steps=None).propose_candidates(1).noise_std == 1.0
 
 
 def test_a_command_out_of_range_is_warned_about_once(make_model):
@@ -128,7 +128,7 @@ def test_a_command_out_of_range_is_warned_about_once(make_model):
 
 def test_without_noise_candidates_are_the_generated_policies(make_model):
     model = make_model(weight_noise_std=0.0, n_candidates=2)
-    candidates = model.propose_candidates()
+    candidates = model.propose_candidates(2)
     assert th.equal(candidates.policy_weights, model.policy.generate_weights(candidates.commands))
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.policy_weights import WeightLayout
-from sb3_gogepo.rollouts.pruning import BestEpisodes
+from sb3_gogepo.rollouts.pruning import BestEpisodes, full_return
 from sb3_gogepo.rollouts.rollout import PolicyActors, run_actors
 from tests.toy_envs import ConstantObs, Seeded
 
@@ -31,7 +31,7 @@ def test_lowest_returns_by_hand():
     assert best.lowest_returns(0.51).tolist() == [NONE, NONE, NONE, 4.5, NONE]
     assert best.lowest_returns(1.0).tolist() == [NONE] * 5
     assert best.lowest_returns(0.0).tolist() == [NONE, 1.5, 3, 4.5, NONE]
-    assert best.estimate(3.0, 2) == 6
+    assert full_return(3.0, 2, len(best.lowest_returns(0.25)) - 1) == 6
 
 
 def test_who_starts_slowly_as_the_best_did_goes_on():
@@ -59,7 +59,6 @@ def test_none_falls_behind_where_episodes_differ_in_length(other):
     for _ in range(3):
         assert best.lowest_returns(0.25).tolist() == [NONE]
         best.add(np.array([1.0, 2, 3, 4]))  # for good
-    assert best.estimate(1.0, 2) == 2  # of an episode that began before
 
 
 def test_negative_returns():
@@ -112,9 +111,9 @@ def test_who_falls_behind_ends(n_envs):
     """0.1 a step is too little after two steps, -0.5 after one; the others go on for four."""
     steps, marked = [], []
 
-    def on_step(n_steps, infos, dones):
-        steps.append(n_steps)
-        marked.extend(bool(done) for info, done in zip(infos, dones, strict=True) if "pruned" in info)
+    def on_step(step):
+        steps.append(step.n_active)
+        marked.extend(bool(done) for info, done in zip(step.infos, step.dones, strict=True) if "pruned" in info)
         return True
 
     env = make_vec_env(lambda: ConstantObs(length=4), n_envs)
@@ -145,8 +144,8 @@ def test_what_the_env_itself_calls_pruned_or_a_success():
 
     last_infos = []
 
-    def on_step(n_steps, infos, dones):
-        last_infos.extend(info for info, done in zip(infos, dones, strict=True) if done)
+    def on_step(step):
+        last_infos.extend(info for info, done in zip(step.infos, step.dones, strict=True) if done)
         return True
 
     episodes = run(make_vec_env(lambda: Informed(length=4), 1), [0.5, 0.1], [NONE, NONE, 0.3, NONE], on_step=on_step)

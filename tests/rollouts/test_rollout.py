@@ -97,9 +97,9 @@ def test_on_step_counts_every_step_that_counts(n_envs):
     layout, policy_weights = seeded_policies()
     calls = []
 
-    def on_step(n_steps, infos, dones):
-        assert n_steps == len(infos) == len(dones)
-        calls.append((n_steps, [info["episode"] for info, done in zip(infos, dones, strict=True) if done]))
+    def on_step(step):
+        assert n_envs == len(step.infos) == len(step.dones) == len(step.rewards)
+        calls.append((step.n_active, [info["episode"] for info, done in zip(step.infos, step.dones, strict=True) if done]))
         return True
 
     episodes = run(env, policy_weights, layout=layout, on_step=on_step)
@@ -114,7 +114,7 @@ def test_on_step_counts_every_step_that_counts(n_envs):
 def test_idle_envs_do_not_count():
     lengths = []
     env = make_dummy(ConstantObs(length=2), ConstantObs(length=5))
-    run(env, constant_policies([0.1, 0.2]), on_step=lambda n_steps, *_: lengths.append(n_steps) or True)
+    run(env, constant_policies([0.1, 0.2]), on_step=lambda step: lengths.append(step.n_active) or True)
     assert lengths == [2, 2, 1, 1, 1]
 
 
@@ -161,13 +161,12 @@ def test_vec_monitor_statistics_start_anew_with_each_call():
     """What an idle env did between two calls is in nobody's statistics."""
     infos = []
 
-    def on_step(n_steps, step_infos, dones):
-        infos.extend(info["episode"] for info, done in zip(step_infos, dones, strict=True) if done)
+    def on_step(step):
+        infos.extend(info["episode"] for info, done in zip(step.infos, step.dones, strict=True) if done)
         return True
 
     env = VecMonitor(make_dummy(ConstantObs(length=2), ConstantObs(length=5)))
     for _ in range(2):
-        # env 0 idles for one step of its second episode
         run(env, constant_policies([0.5, 0.5]), on_step=on_step)
     assert [info["l"] for info in infos] == [2, 5, 2, 5]
 

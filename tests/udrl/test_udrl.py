@@ -154,7 +154,7 @@ def test_exploratory_commands(extrapolate_horizon, command_increment_std, make_m
     for length, reward in [(2, 4.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, -1.0)]:
         model.replay_buffer.add(np.zeros((length, 2)), np.zeros((length, 1)), np.full(length, reward))
     model._candidate_num = 1  # the warm-up is over
-    candidates = model.propose_candidates()
+    candidates = model.propose_candidates(200)
     best = np.array([3.0, 4.0, 8.0])
     slope = -4 / 14 if extrapolate_horizon else 0.0
     np.testing.assert_allclose(candidates.horizons, np.maximum(3 + slope * (candidates.commands - 5), 1))

@@ -70,8 +70,8 @@ def run(backend, seeds=(1, 2, 3, 4), stop_after=None):
     """-> episode returns (None: stopped) and the (steps, info, done) reported."""
     steps = []
 
-    def on_step(n_steps, infos, dones):
-        steps.append((n_steps, infos[0], bool(dones[0])))
+    def on_step(step):
+        steps.append((step.n_active, step.infos[0], bool(step.dones[0])))
         return stop_after is None or len(steps) < stop_after
 
     jobs = [Job(make_actors=None, seed=seed, keep_observations=False, keep_steps=False) for seed in seeds]
