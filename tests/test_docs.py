@@ -89,7 +89,9 @@ def test_tables_of_defaults():
     text = (DOCS / "gogepo.md").read_text(encoding="utf-8")
     assert "| `weight_noise_std` | `1.5` | `0.1` |" in text
     assert "| `evaluator_net_arch` | `[256, 256]` | `[256, 256]` |" in text
-    assert all(f"| `{name}` |" in text for name in {**presets.PAPER, **presets.PAPER["policy_kwargs"]} if name != "policy_kwargs")
+    assert all(
+        f"| `{name}` |" in text for name in {**presets.PAPER, **presets.PAPER["policy_kwargs"]} if name != "policy_kwargs"
+    )
 
 
 @pytest.mark.parametrize(
