@@ -1,6 +1,7 @@
 """The docs tell the truth: their examples run, their table of defaults and the files they name exist."""
 
 import ast
+import csv
 import re
 import runpy
 from pathlib import Path
@@ -101,3 +102,13 @@ def test_tables_of_defaults():
 def test_values_are_shown_as_in_code(value, shown):
     assert TABLES["show"](value) == shown
     assert ast.literal_eval(shown) == value
+
+
+def test_rows_of_what_was_tried():
+    with TABLES["TRIED"].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
+    assert all(row["topic"] and row["tried"] and row["env"] and row["returns_by_seed"] for row in rows)
+    for row in rows:
+        assert not row["against"] or int(row["against"]) < int(row["row"])
+        assert not row["env_steps"] or int(row["env_steps"]) > 0
