@@ -1,21 +1,20 @@
 """The docs tell the truth: their examples run, their table of defaults and the files they name exist."""
 
 import ast
-import inspect
+import csv
 import re
+import runpy
 from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 
-from sb3_gogepo import UDRLPG, GoGePo, presets
-from sb3_gogepo.gogepo import GoGePoPolicy
-from sb3_gogepo.networks.policies import GeneratorPolicy
+from sb3_gogepo import presets
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+TABLES = runpy.run_path(str(DOCS / "tables.py"))
 MAX_STEPS = 600
 #: the number of env steps in `.learn(20_000)`, `.learn(1e6, ...)` or `.learn(total_timesteps=2e4)`
 LEARN_STEPS = re.compile(r"(?<=\.learn\()(total_timesteps=)?(\d[\d_.]*(?:e\d+)?)")
@@ -48,7 +47,9 @@ def test_only_steps_are_shortened(code, shortened):
 
 @pytest.mark.filterwarnings("ignore:rich is experimental")  # the progress bar; SB3 ignores it, but pytest starts anew
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/index.md", "docs/quickstart.md", "docs/gpim.md", "docs/udrl.md", "docs/udrlpg.md"]
+    "page",
+    ["README.md", "docs/index.md", "docs/quickstart.md", "docs/gpim.md", "docs/udrl.md", "docs/udrlpg.md"]
+    + [f"docs/howto/{page.name}" for page in sorted((DOCS / "howto").glob("*.md"))],
 )
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -79,29 +80,35 @@ def test_picture_names_existing_files():
     assert all((ROOT / "sb3_gogepo" / name).is_file() for name in named)
 
 
-def documented_settings(page):
-    """{argument: (default, paper)} from the tables of an algorithm's page."""
-    section = page.split("## Defaults and")[1].split("## Parameters")[0]
-    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| `(.+?)` \|$", section, re.MULTILINE)
-    return {name: (ast.literal_eval(default), ast.literal_eval(paper)) for name, default, paper in rows}
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_tables_are_those_of_code_and_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert TABLES["fill"](text) == text, "run `python docs/tables.py`"
+
+
+def test_tables_of_defaults():
+    text = (DOCS / "gogepo.md").read_text(encoding="utf-8")
+    assert "| `weight_noise_std` | `1.5` | `0.1` |" in text
+    assert "| `evaluator_net_arch` | `[256, 256]` | `[256, 256]` |" in text
+    assert all(
+        f"| `{name}` |" in text for name in {**presets.PAPER, **presets.PAPER["policy_kwargs"]} if name != "policy_kwargs"
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "preset", "functions"),
-    [
-        ("gogepo", presets.PAPER, (GeneratorPolicy, GoGePoPolicy, GoGePo)),
-        ("udrlpg", presets.UDRLPG_PAPER, (GeneratorPolicy, UDRLPG)),
-    ],
+    ("value", "shown"),
+    [(5e-4, "5e-4"), (2e-6, "2e-6"), (1.25e-3, "1.25e-3"), (4000, "4_000"), (0.25, "0.25"), (True, "True"), (None, "None")],
 )
-def test_table_of_defaults(name, preset, functions):
-    paper = {**preset, **preset["policy_kwargs"]}
-    del paper["policy_kwargs"]
-    defaults = {}
-    for function in functions:
-        defaults.update({name: argument.default for name, argument in inspect.signature(function).parameters.items()})
-    documented = documented_settings((DOCS / f"{name}.md").read_text(encoding="utf-8"))
-    assert documented.keys() == paper.keys()
-    for argument, (default, paper_value) in documented.items():
-        actual = defaults[argument]
-        assert np.array_equal(default, actual) or default == repr(actual), f"{name}.md: {argument} defaults to {actual!r}"
-        assert paper_value == paper[argument], f"{name}.md: the paper's {argument} is {paper[argument]!r}"
+def test_values_are_shown_as_in_code(value, shown):
+    assert TABLES["show"](value) == shown
+    assert ast.literal_eval(shown) == value
+
+
+def test_rows_of_what_was_tried():
+    with TABLES["TRIED"].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
+    assert all(row["topic"] and row["tried"] and row["env"] and row["returns_by_seed"] for row in rows)
+    for row in rows:
+        assert not row["against"] or int(row["against"]) < int(row["row"])
+        assert not row["env_steps"] or int(row["env_steps"]) > 0

@@ -15,10 +15,12 @@ from benchmarks.report.statistics import MIN_SEEDS, aggregate
 from benchmarks.run.layout import RESULTS
 from benchmarks.run.tracks import ABLATIONS, ablations, tracks
 
+#: What stands before it in a track's file is the summary, with which the page opens.
+DETAILS = "<!-- details -->\n"
 NOTHING = "No cell of this part has finished yet.\n"
 INTERVAL = f"mean over seeds [95 % bootstrap interval], of fewer than {MIN_SEEDS} seeds (lowest to highest)"
 LINES = f"Lines: mean over seeds; bands: 95 % bootstrap interval, of 2 to {MIN_SEEDS - 1} seeds their range"
-MACHINE = "kind of processor that most algorithms ran on, on that env"
+MACHINE = "kind of processor on which most algorithms ran on that env"
 
 
 def write_track(groups: Groups, track: str, docs: Path) -> str:
@@ -31,48 +33,53 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
     if not groups:
         return NOTHING
 
-    def figure(name: str, made: figures.Figure, caption: str) -> str:
+    def figure(name: str, made: figures.Figure, title: str, more: str = "") -> str:
         path = f"figures/benchmarks/{track}_{name}.png"
         figures.save(made, docs / path)
-        return f"![{caption}]({path})\n\n*{caption}*\n"
+        return f"![{title}]({path})\n\n*{title}{more}*\n"
 
     caption = (
-        f"Return against env steps. {LINES}. The legend says how many seeds and how many env steps; a line ends where its "
-        "runs end"
+        "Return against env steps",
+        f". {LINES}. The legend has the numbers of seeds and env steps; a line ends where its runs end",
     )
     timed = on_one_machine(groups)
     main_envs = {env: by_label for env, by_label in groups.items() if "range" in ENVS.get(env, {})}
     other_envs = {env: by_label for env, by_label in groups.items() if env not in main_envs}
-    parts = [
-        figure(name, figures.learning_curves(envs, labels, "timesteps"), caption)
+    drawn = [
+        figure(name, figures.learning_curves(envs, labels, "timesteps"), *caption)
         for name, envs in (("steps", main_envs), ("steps_other_envs", other_envs))
         if envs
+    ]
+    parts = [
+        drawn[0],
+        f"**Return at the end**: evaluations in the last tenth of the steps, {INTERVAL}.\n",
+        tables.final_returns({env: by for env, by in everything.items() if by}, labels),
+        DETAILS,
+        *drawn[1:],
     ]
     lengths = {env: sorted(group.n_timesteps for group in by_label.values()) for env, by_label in groups.items()}
     until = {env: steps[0] for env, steps in lengths.items() if steps[0] < steps[-1]}
     if until:
         start = figures.learning_curves({env: groups[env] for env in until}, labels, "timesteps", until)
-        text = f"Return against env steps, up to where the shortest runs on an env end. {LINES}"
-        parts.append(figure("first_steps", start, text))
+        text = "Return against env steps, up to where the shortest runs on an env end"
+        parts.append(figure("first_steps", start, text, f". {LINES}"))
     parts += [
-        f"**Return at the end**: evaluations in the last tenth of the steps, {INTERVAL}.\n",
-        tables.final_returns({env: by for env, by in everything.items() if by}, labels),
         figure(
             "wall_clock",
             figures.learning_curves(timed, labels, "train_seconds"),
-            "Return against the wall clock of the training alone, without evaluations; seeds on one kind of processor an env. "
-            f"A seed that has ended keeps its last value. {LINES}",
+            "Return against the wall clock of the training alone",
+            f", without evaluations. Seeds are on one kind of processor an env. A seed that has ended keeps its last value. "
+            f"{LINES}",
         ),
         figure(
             "cpu_time",
             figures.learning_curves(timed, labels, "train_cpu_seconds"),
-            "Return against the CPU time of the training alone; seeds on one kind of processor an env. On a busy machine it "
-            f"says more than the wall clock. {LINES}",
+            "Return against the CPU time of the training alone",
+            ". Seeds are on one kind of processor an env. On a busy machine this says more than the wall clock. " + LINES,
         ),
-        "**Time to reach a return**: the first evaluation whose mean of 10 episodes is at least that, median over all "
-        "seeds (of an even number the upper one of the two in the middle); a seed that does not get there counts as "
-        "infinitely long. Minutes are those of the seeds that ran on the "
-        f"{MACHINE}.\n",
+        "**Time to reach a return**: until the first evaluation whose mean of 10 episodes is at least that. Shown is the "
+        "median over all seeds, of an even number the upper one of the two in the middle. A seed that does not get there "
+        f"counts as infinitely long. Minutes are those of the seeds that ran on the {MACHINE}.\n",
         tables.times_to_return(groups, labels),
     ]
     results = {"iqm": aggregate(groups, labels), "iqm_whole_runs": aggregate(groups, labels, whole_runs=True)}
@@ -87,7 +94,7 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
             "**Several envs together**: interquartile mean (IQM) and mean (rliable, 95 % stratified bootstrap intervals) of "
             f"returns scaled by the ranges in `benchmarks/report/report.yml`, at equal env steps: {at}."
             + (f" Not run on all of them, or not for so long: {', '.join(missing)}." if missing else "")
-            + " All seeds count, and all envs alike, however many seeds each has; where these are few, the intervals are too "
+            + " All seeds count, and all envs alike, however many seeds each has. Where these are few, the intervals are too "
             "narrow. The IQM leaves out the lowest "
             f"quarter of these runs, so an algorithm may fail on one env of {len(result.steps)} and still have a high one.\n",
             tables.several_envs(result),

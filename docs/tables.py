@@ -1,0 +1,86 @@
+"""The tables of these pages that come from code or results: ``python docs/tables.py`` writes them again.
+
+A page names what it wants in a comment, and the table stands between it and ``<!-- end -->``:
+
+- ``<!-- defaults: GoGePo -->``: defaults beside the paper's values, from the signatures and ``presets``;
+- ``<!-- policy defaults: GoGePo -->``: the same of ``policy_kwargs``;
+- ``<!-- tried`` and lines such as ``12: what it was``: rows of ``benchmarks/results/tried.csv``.
+"""
+
+import csv
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sb3_gogepo import UDRLPG, GoGePo, presets
+from sb3_gogepo.gogepo import GoGePoPolicy
+from sb3_gogepo.networks.policies import GeneratorPolicy
+
+DOCS = Path(__file__).parent
+TRIED = DOCS.parent / "benchmarks" / "results" / "tried.csv"
+TABLE = re.compile(r"(<!-- (defaults: |policy defaults: |tried\n)(.*?)-->\n).*?(?=<!-- end -->)", re.DOTALL)
+#: algorithm -> the paper's preset and its name, constructors of the algorithm and of its policy
+ALGORITHMS: dict[str, tuple[dict[str, Any], str, list[Callable], list[Callable]]] = {
+    "GoGePo": (presets.PAPER, "PAPER", [GoGePo], [GeneratorPolicy, GoGePoPolicy]),
+    "UDRLPG": (presets.UDRLPG_PAPER, "UDRLPG_PAPER", [UDRLPG], [GeneratorPolicy]),
+}
+
+
+def show(value: Any) -> str:
+    """A value as Python code: 5e-4 for 0.0005, 4_000 for 4000."""
+    if type(value) is int:
+        return f"{value:_}"
+    if type(value) is float and 0 < abs(value) < 0.01:
+        return re.sub(r"\.?0*e-0?", "e-", f"{value:e}")
+    if isinstance(value, tuple) and all(type(size) is int for size in value):
+        return repr(list(value))  # layers
+    return repr(value).replace("'", '"')
+
+
+def defaults(settings: dict[str, Any], preset: str, constructors: list[Callable]) -> str:
+    """A row for each setting of the preset."""
+    arguments: dict[str, Any] = {}
+    for constructor in constructors:
+        arguments.update({name: argument.default for name, argument in inspect.signature(constructor).parameters.items()})
+    lines = [f"| Argument | Default | `{preset}` |", "|---|---|---|"]
+    lines += [f"| `{name}` | `{show(arguments[name])}` | `{show(value)}` |" for name, value in settings.items()]
+    return "\n".join(lines) + "\n"
+
+
+def tried(wanted: str) -> str:
+    """The rows that are asked for, each with a name that the page gives it."""
+    with TRIED.open(encoding="utf-8", newline="") as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    lines = ["| What was tried | Task | Env steps | Returns by seed | Row |", "|---|---|---|---|---|"]
+    for line in wanted.strip().splitlines():
+        number, name = line.split(": ", 1)
+        row = rows[number]
+        steps = f"{int(row['env_steps']):,}" if row["env_steps"] else ""
+        returns = row["returns_by_seed"] + (f" ({row['note']})" if row["note"] else "")
+        lines.append(f"| {name} | {row['env']} | {steps} | {returns} | {number} |")
+    return "\n".join(lines) + "\n"
+
+
+def fill(page: str) -> str:
+    """The page with its tables as code and results have them now."""
+
+    def table(match: re.Match) -> str:
+        start, kind, wanted = match[1], match[2].strip(), match[3].strip()
+        if kind == "tried":
+            return start + tried(wanted)
+        preset, name, algorithm, policy = ALGORITHMS[wanted]
+        if kind == "defaults:":
+            return start + defaults({key: preset[key] for key in preset if key != "policy_kwargs"}, name, algorithm)
+        return start + defaults(preset["policy_kwargs"], name, policy)
+
+    return TABLE.sub(table, page)
+
+
+if __name__ == "__main__":
+    for path in sorted(DOCS.rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        if fill(page) != page:
+            path.write_text(fill(page), encoding="utf-8")
+            print(f"{path}: written")
