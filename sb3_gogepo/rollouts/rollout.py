@@ -219,12 +219,13 @@ def run_actors(
     :param keep_actions: collect the actions and rewards of each episode.
     :param lowest_returns: (length + 1,) an episode with a lower return after i steps than ``lowest_returns[i]``, or the last
         entry, is pruned, unless a wrapper must see it out. None: none is.
-    :param turns: of ``env``, entered by the caller, where several calls follow each other; None: this call has its own.
+    :param turns: of ``env``, entered by the caller, where several calls follow each other; None: this call has its own,
+        which let what an env raises through.
     :param next_seeds: (n_envs or fewer,) reset seeds with which the next call will begin: envs that are done get ready for it.
     :return: (n_candidates,) episodes; None if ``on_step`` returned False.
     """
     if turns is None:
-        with make_turns(env) as turns:
+        with make_turns(env, catches_faults=False) as turns:
             return run_actors(env, actors, seeds, on_step, keep_observations, keep_actions, lowest_returns, turns)
     episodes: list[Episode | None] = [None] * len(seeds)
     vec_normalize = unwrap_vec_normalize(env)

@@ -206,8 +206,8 @@ def test_weights_that_are_not_finite_stay_out_of_the_buffer():
     model = GoGePo("MlpPolicy", Faulty(), **SMALL[GoGePo], n_candidates=3)
     propose = model.propose_candidates
 
-    def propose_bad():
-        candidates = propose()
+    def propose_bad(n_candidates):
+        candidates = propose(n_candidates)
         candidates.policy_weights[1, 0] = th.nan
         candidates.policy_weights[2, :2] = -th.inf
         return candidates

@@ -15,6 +15,7 @@ from sb3_gogepo.networks.normalization import Moments
 from sb3_gogepo.rollouts.faults import DISCARDED, Discard
 from sb3_gogepo.rollouts.pruning import PRUNED
 from sb3_gogepo.rollouts.rollout import Actors, Episode, VecStep, run_actors
+from sb3_gogepo.rollouts.turns import make_turns
 
 #: What the driver is told of an episode's last ``info``
 REPORTED_INFOS = ("episode", "is_success", DISCARDED, PRUNED)
@@ -80,15 +81,17 @@ class EpisodeWorker:
             infos[:] = step.infos
             return True
 
-        episodes = run_actors(
-            self.env,
-            job.make_actors(),
-            [job.seed],
-            on_step=on_step,
-            keep_observations=job.keep_observations,
-            keep_actions=job.keep_steps,
-            lowest_returns=job.lowest_returns,
-        )
+        with make_turns(self.env) as turns:
+            episodes = run_actors(
+                self.env,
+                job.make_actors(),
+                [job.seed],
+                on_step=on_step,
+                keep_observations=job.keep_observations,
+                keep_actions=job.keep_steps,
+                lowest_returns=job.lowest_returns,
+                turns=turns,
+            )
         assert episodes is not None
         episode = episodes[0]
         if episode.discarded is not None and episode.discarded.is_fault:
