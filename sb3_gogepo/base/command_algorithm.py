@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.base.command_sweep import CommandSweep, sweep_commands
 from sb3_gogepo.checks import (
+    as_python,
     check_action_space,
     check_bool,
     check_choice,
@@ -183,6 +184,7 @@ class CommandAlgorithm(EpisodicAlgorithm):
             raise ValueError("env must be a Gymnasium env or a registered id, got None")
 
     def _setup_model(self) -> None:
+        vars(self).update(as_python(vars(self)))
         self.train_freq = check_train_freq(self.train_freq)  # load may have replaced it, and the next
         self.alive_bonus_offset = self._check_alive_bonus_offset(self.alive_bonus_offset)
         self._setup_lr_schedule()
@@ -392,7 +394,8 @@ class CommandAlgorithm(EpisodicAlgorithm):
         if env is None and self._is_stepping:
             raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
-        seeds = [seed + k for k in range(n_eval_episodes)]
+        check_number("seed", seed, minimum=0, integer=True)
+        seeds = [int(seed) + k for k in range(n_eval_episodes)]
         try:
             return sweep_commands(self.run_commands, vec_env, values, seeds, self.alive_bonus_offset)
         finally:

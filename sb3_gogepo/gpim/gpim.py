@@ -23,11 +23,11 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 
-from sb3_gogepo.checks import check_action_space, check_sb3_arguments
+from sb3_gogepo.checks import as_python, check_action_space, check_sb3_arguments
 from sb3_gogepo.envs import make_env
 from sb3_gogepo.gpim.buffer_pair import BufferPair
 from sb3_gogepo.gpim.checks import SETTINGS, check_box_has_width, check_goal_space, check_goals_are_raw, check_settings
-from sb3_gogepo.gpim.latent_buffer import LatentBuffer, LatentSamples
+from sb3_gogepo.gpim.latent_buffer import LatentBuffer
 from sb3_gogepo.gpim.learner import SACLearner
 from sb3_gogepo.gpim.policies import GPIMPolicy
 from sb3_gogepo.gpim.relabelling import Relabelled, goal_errors, relabel
@@ -146,6 +146,7 @@ class GPIM(PicklefreeAlgorithm):
     # ------------------------------------------------------------------ set-up
 
     def _setup_model(self) -> None:
+        vars(self).update(as_python(vars(self)))  # load may have put NumPy's numbers there
         self._setup_lr_schedule()
         self._seed_globals()
         self.policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs).to(
@@ -156,13 +157,6 @@ class GPIM(PicklefreeAlgorithm):
     def _make_replay_buffer(self) -> BufferPair:
         """Two empty buffers that ask the discriminator for their rewards."""
         discriminator = self.policy.discriminator
-
-        def by_latent(samples: LatentSamples) -> th.Tensor:
-            return discriminator.reward(samples.next_observations, samples.latents)
-
-        def by_source(samples: LatentSamples) -> th.Tensor:
-            return discriminator.expected_reward(samples.next_observations, samples.sources)
-
         skill, goal = (
             LatentBuffer(
                 self.buffer_size,
@@ -172,8 +166,8 @@ class GPIM(PicklefreeAlgorithm):
                 device=self.device,
             )
             for policy, reward_function in (
-                (self.policy.skill_policy, by_latent),
-                (self.policy.goal_policy, by_source if self.infer_latents else by_latent),
+                (self.policy.skill_policy, discriminator.reward_by_latent),
+                (self.policy.goal_policy, discriminator.reward_by_source if self.infer_latents else discriminator.reward_by_latent),
             )
         )
         buffers = BufferPair(skill, goal)

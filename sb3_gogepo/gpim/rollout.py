@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from sb3_gogepo.checks import as_observations
 from sb3_gogepo.rollouts.rollout import _resets_are_seeded, reset_counters
 
 #: ({key: (n_envs, ...)} observations, number of the step) -> (n_envs, \*action_shape) actions
@@ -81,11 +82,14 @@ def run_goal_episodes(
         chosen = act({key: only_finite(values) for key, values in observations.items()}, step)
         stepped, _, dones, infos = env.step(chosen)
         assert isinstance(stepped, dict)
-        observations = {key: np.array(values) for key, values in stepped.items()}  # a copy: a VecEnv may reuse its own
+        observations = _observations(stepped, env)
         for i in active:
-            last: Any = infos[i]["terminal_observation"] if dones[i] else {key: values[i] for key, values in stepped.items()}
-            seen[i].append(np.array(last["observation"]))
-            achieved[i].append(np.array(last["achieved_goal"]))
+            last = {key: values[i] for key, values in observations.items()}
+            if dones[i]:
+                terminal: Any = infos[i]["terminal_observation"]
+                last = {key: values[0] for key, values in _observations({k: [v] for k, v in terminal.items()}, env).items()}
+            seen[i].append(last["observation"])
+            achieved[i].append(last["achieved_goal"])
             actions[i].append(chosen[i])
             terminated[i] = bool(dones[i]) and not infos[i].get("TimeLimit.truncated", False)
         if on_step is not None and not on_step(len(active), [infos[i] for i in active], dones[active]):
@@ -105,10 +109,16 @@ def _reset(env: VecEnv, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     if not _resets_are_seeded(env):
         observations = env.reset()
         assert isinstance(observations, dict)
-        return {key: np.array(values) for key, values in observations.items()}
+        return _observations(observations, env)
     reset_counters(env)
     single = [env.env_method("reset", seed=int(seed), indices=i)[0][0] for i, seed in enumerate(seeds)]
-    stacked: Any = {key: np.stack([observation[key] for observation in single]) for key in single[0]}
+    stacked: Any = _observations({key: [observation[key] for observation in single] for key in single[0]}, env)
     vec_normalize = unwrap_vec_normalize(env)
     normalized: Any = stacked if vec_normalize is None else vec_normalize.normalize_obs(stacked)
     return normalized
+
+
+def _observations(observations: Mapping[str, Any], env: VecEnv) -> dict[str, np.ndarray]:
+    """A copy, as a VecEnv may reuse its own: {key: (n, \\*shape of the key's space)}."""
+    space: Any = env.observation_space
+    return {key: as_observations(values, space[key]) for key, values in observations.items()}

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import (
 )
 from torch import nn
 
+from sb3_gogepo.checks import as_observations
 from sb3_gogepo.networks.normalization import Moments
 from sb3_gogepo.networks.policy_weights import BatchedActor, WeightLayout
 from sb3_gogepo.rollouts.faults import Discard, Discards
@@ -189,7 +190,7 @@ def run_actors(
         reset_counters(env)
         observations = np.stack([_reset(env, i, seeds[k or 0]) for i, k in enumerate(running)])
     else:
-        observations = np.array(env.reset())
+        observations = as_observations(env.reset(), env.observation_space)
     can_end_early = seeded and not is_vecenv_wrapped(env, VecMonitor)
     returns, lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=int)
     seen: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
@@ -204,7 +205,7 @@ def run_actors(
         observations = discards.only_finite("observation", observations, lengths)
         actions = discards.only_finite("action", actors(observations), lengths)
         stepped, rewards, dones, infos = env.step(actions)
-        observations = np.array(stepped, dtype=dtype)  # a copy: a VecEnv may reuse its own
+        observations = as_observations(stepped, env.observation_space, dtype)  # a copy: a VecEnv may reuse its own
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
         raw_rewards = raw_rewards.astype(np.float32)  # DummyVecEnv gives float32, SubprocVecEnv float64: round both alike
         raw_rewards = discards.only_finite("reward", raw_rewards, lengths)
@@ -255,7 +256,7 @@ def _resets_are_seeded(env: VecEnv) -> bool:
 def _reset(env: VecEnv, index: int, seed: int) -> np.ndarray:
     """Seeded reset of one env of a VecEnv; (n_obs,), normalized if ``env`` is a VecNormalize."""
     observation, _ = env.env_method("reset", seed=int(seed), indices=index)[0]
-    observation = np.asarray(observation, dtype=env.observation_space.dtype)
+    observation = as_observations([observation], env.observation_space, env.observation_space.dtype)[0]
     vec_normalize = unwrap_vec_normalize(env)
     return observation if vec_normalize is None else np.asarray(vec_normalize.normalize_obs(observation))
 
