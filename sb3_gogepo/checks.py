@@ -33,6 +33,19 @@ def check_number(name: str, value: Any, minimum: float | None = None, exclusive:
         raise ValueError(f"{name} must be {kind}{bound}, got {value!r}")
 
 
+def as_python(value: Any) -> Any:
+    """NumPy's numbers and bools as Python's, also those in lists, tuples and dicts; anything else as it is."""
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (list, tuple):
+        return type(value)(as_python(item) for item in value)
+    if type(value) is dict:
+        return {key: as_python(item) for key, item in value.items()}
+    return value
+
+
 def check_bool(name: str, value: Any) -> None:
     """Raise unless ``value`` is True or False: "no" and "false" would count as True."""
     if not isinstance(value, (bool, np.bool_)):
@@ -68,6 +81,24 @@ def check_observation_space(space: spaces.Space, algorithm: str) -> None:
     else:
         remedy = "wrap the env in gymnasium.wrappers.FlattenObservation, which one-hot encodes discrete observations"
     raise ValueError(f"{algorithm} supports flat Box observation spaces, got {space}; {remedy}")
+
+
+def as_observations(observations: Any, space: spaces.Box, dtype: Any = None) -> np.ndarray:
+    """A copy of what envs observe, (n_envs, \\*space.shape), without further axes of size 1, as SB3's DummyVecEnv makes it.
+
+    :param dtype: of the copy; None: as it is.
+    :raises ValueError: for any other shape.
+    """
+    array = np.array(observations, dtype=dtype)
+    shape = (len(array), *space.shape)
+    if array.shape == shape:
+        return array
+    axes = list(array.shape[1:])
+    while len(axes) > len(space.shape) and axes[0] == 1:
+        del axes[0]
+    if tuple(axes) != space.shape and not (axes == [] and space.shape == (1,)):
+        raise ValueError(f"the env must observe arrays of the shape {space.shape} of its space, got {array.shape[1:]}")
+    return array.reshape(shape)
 
 
 def check_action_space(space: spaces.Space, algorithm: str) -> None:

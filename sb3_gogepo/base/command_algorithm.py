@@ -457,7 +457,8 @@ class CommandAlgorithm(LearningAlgorithm):
         if env is None and self._collector is not None and self._collector.is_asking:
             raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
-        seeds = [seed + k for k in range(n_eval_episodes)]
+        check_number("seed", seed, minimum=0, integer=True)
+        seeds = [int(seed) + k for k in range(n_eval_episodes)]
         try:
             return sweep_commands(self.run_commands, vec_env, values, seeds, self.alive_bonus_offset)
         finally:

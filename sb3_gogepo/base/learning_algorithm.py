@@ -8,7 +8,7 @@ from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_gogepo.base.progress_bar import CountedStepsProgressBarCallback
-from sb3_gogepo.checks import check_number
+from sb3_gogepo.checks import as_python, check_number
 from sb3_gogepo.envs import check_early_resets
 from sb3_gogepo.saving.archive import UnsavedValue
 from sb3_gogepo.saving.picklefree_algorithm import PicklefreeAlgorithm
@@ -22,6 +22,7 @@ class LearningAlgorithm(PicklefreeAlgorithm):
             raise ValueError("env must be a Gymnasium env or a registered id, got None")
 
     def _setup_model(self) -> None:
+        vars(self).update(as_python(vars(self)))  # the user, or load, may have put NumPy's numbers there
         self._setup_lr_schedule()
         self._seed_globals()
         policy: Any = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)

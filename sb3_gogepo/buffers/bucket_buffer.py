@@ -56,7 +56,7 @@ class BucketBuffer:
         self.bucket_size = bucket_size
         self.rank_scale = rank_scale
         self.replace_oldest = replace_oldest
-        self.return_range = return_range
+        self.return_range = None if return_range is None else (float(return_range[0]), float(return_range[1]))
         self.device = th.device(device)
         self.policy_weights = th.empty(self.buffer_size, n_weights)
         self.commands = np.zeros(self.buffer_size)

@@ -27,7 +27,7 @@ from sb3_gogepo.checks import check_action_space, check_sb3_arguments
 from sb3_gogepo.envs import make_env
 from sb3_gogepo.gpim.buffer_pair import BufferPair
 from sb3_gogepo.gpim.checks import SETTINGS, check_box_has_width, check_goal_space, check_goals_are_raw, check_settings
-from sb3_gogepo.gpim.latent_buffer import LatentBuffer, LatentSamples
+from sb3_gogepo.gpim.latent_buffer import LatentBuffer
 from sb3_gogepo.gpim.learner import SACLearner
 from sb3_gogepo.gpim.policies import GPIMPolicy
 from sb3_gogepo.gpim.relabelling import Relabelled, goal_errors, relabel
@@ -150,13 +150,6 @@ class GPIM(LearningAlgorithm):
     def _make_replay_buffer(self) -> BufferPair:
         """Two empty buffers that ask the discriminator for their rewards."""
         discriminator = self.policy.discriminator
-
-        def by_latent(samples: LatentSamples) -> th.Tensor:
-            return discriminator.reward(samples.next_observations, samples.latents)
-
-        def by_source(samples: LatentSamples) -> th.Tensor:
-            return discriminator.expected_reward(samples.next_observations, samples.sources)
-
         skill, goal = (
             LatentBuffer(
                 self.buffer_size,
@@ -166,8 +159,11 @@ class GPIM(LearningAlgorithm):
                 device=self.device,
             )
             for policy, reward_function in (
-                (self.policy.skill_policy, by_latent),
-                (self.policy.goal_policy, by_source if self.infer_latents else by_latent),
+                (self.policy.skill_policy, discriminator.reward_by_latent),
+                (
+                    self.policy.goal_policy,
+                    discriminator.reward_by_source if self.infer_latents else discriminator.reward_by_latent,
+                ),
             )
         )
         buffers = BufferPair(skill, goal)

@@ -15,6 +15,7 @@ from stable_baselines3.sac.policies import MultiInputPolicy as SACMultiInputPoli
 from torch import nn
 
 from sb3_gogepo.checks import check_number, check_sizes
+from sb3_gogepo.gpim.latent_buffer import LatentSamples
 from sb3_gogepo.networks.policies import PicklefreePolicy
 
 
@@ -60,6 +61,14 @@ class Discriminator(nn.Module):
         """
         probabilities = th.softmax(self(sources), dim=1)
         return (probabilities * th.log_softmax(self(observations), dim=1)).sum(dim=1) + math.log(self.n_latents)
+
+    def reward_by_latent(self, samples: LatentSamples) -> th.Tensor:
+        """:meth:`reward` of sampled steps: (batch_size,)."""
+        return self.reward(samples.next_observations, samples.latents)
+
+    def reward_by_source(self, samples: LatentSamples) -> th.Tensor:
+        """:meth:`expected_reward` of sampled steps: (batch_size,)."""
+        return self.expected_reward(samples.next_observations, samples.sources)
 
 
 class SACPolicyOnAnyDevice(SACMultiInputPolicy):

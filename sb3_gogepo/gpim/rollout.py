@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_gogepo.checks import as_observations
 from sb3_gogepo.rollouts.faults import only_finite
 from sb3_gogepo.rollouts.rollout import OnStep, VecStep
 from sb3_gogepo.rollouts.turns import make_turns
@@ -71,21 +72,23 @@ def run_goal_episodes(env: VecEnv, act: Act, seeds: Sequence[int], on_step: OnSt
     step = 0
     with make_turns(env, catches_faults=False) as turns:
         turns.begin(seeds)
-        observations = _copied(turns.first_observations())
+        observations = _observations(turns.first_observations(), env)
         seen: list[list[np.ndarray]] = [[observations["observation"][i]] for i in range(n_envs)]
         achieved: list[list[np.ndarray]] = [[observations["achieved_goal"][i]] for i in range(n_envs)]
         actions: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
         while active:
             chosen = act({key: only_finite(values) for key, values in observations.items()}, step)
             stepped, rewards, ended, given = env.step(chosen)
-            observations, dones, infos = _copied(stepped), np.array(ended), list(given)
+            observations, dones, infos = _observations(stepped, env), np.array(ended), list(given)
             turns.see(dones)
             for i in range(n_envs):
                 if i not in active:  # it waits, or its steps do not count
                     dones[i], infos[i] = False, {}
                     continue
-                present = {key: values[i] for key, values in observations.items()}
-                last = infos[i]["terminal_observation"] if dones[i] else present
+                last = {key: values[i] for key, values in observations.items()}
+                if dones[i]:
+                    terminal = {key: [value] for key, value in infos[i]["terminal_observation"].items()}
+                    last = {key: values[0] for key, values in _observations(terminal, env).items()}
                 seen[i].append(np.array(last["observation"]))
                 achieved[i].append(np.array(last["achieved_goal"]))
                 actions[i].append(chosen[i])
@@ -98,6 +101,7 @@ def run_goal_episodes(env: VecEnv, act: Act, seeds: Sequence[int], on_step: OnSt
     return [GoalEpisode(np.stack(seen[i]), np.stack(achieved[i]), np.stack(actions[i]), terminated[i]) for i in range(n_envs)]
 
 
-def _copied(observations: Any) -> dict[str, np.ndarray]:
-    """A VecEnv may reuse its own arrays."""
-    return {key: np.array(values) for key, values in observations.items()}
+def _observations(observations: Any, env: VecEnv) -> dict[str, np.ndarray]:
+    """A copy, as a VecEnv may reuse its own: {key: (n, \\*shape of the key's space)}."""
+    space: Any = env.observation_space
+    return {key: as_observations(values, space[key]) for key, values in observations.items()}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import nn
 
 from sb3_gogepo.networks.policy_weights import Layer
 
-#: below it, an observation's standard deviation counts as 1 when a policy is folded: what never changed has no unit
-SMALLEST_STD = 1e-5
-#: below it, returns count as equal
+#: An observation that varies by no more than this, or by no more than this share of its mean, counts as constant.
+SMALLEST_STD, SMALLEST_RELATIVE_STD = 1e-8, 1e-6
+#: The mean of a constant observation in its own unit is at most that, so that folding it into float32 loses nothing.
+LARGEST_CONSTANT = 1e3
+#: Returns that vary by no more than this share of the largest count as equal.
 SMALLEST_SPREAD = 1e-6
 
 
@@ -33,18 +38,28 @@ class Moments(NamedTuple):
             return cls(mean=observations.mean(axis=0), var=observations.var(axis=0), n=len(observations))
 
 
-class ObservationNormalizer(nn.Module):
-    """(observation - mean) / (std + 1e-8) with SB3's running statistics; mean 0 and std 1 until something was seen.
+def dtype_of(space: spaces.Space) -> np.dtype:
+    """What observations of a Box are cast to: the space's own floats; float64, which holds them all, for other numbers."""
+    dtype = np.dtype(space.dtype)
+    return dtype if dtype in (np.float16, np.float32) else np.dtype(np.float64)
 
+
+class ObservationNormalizer(nn.Module):
+    """(observation - mean) / std with SB3's running statistics; mean 0 and std 1 until something was seen.
+
+    What does not vary has the unit 1 instead of its std (a larger one if it is above 1000), here and in :meth:`fold`.
     The statistics are float64 buffers, so they are saved with the policy.
+
+    :param dtype: observations are rounded to it first: the same numbers are the same observation, whatever their type.
     """
 
     mean: th.Tensor
     var: th.Tensor
     count: th.Tensor
 
-    def __init__(self, n_obs: int) -> None:
+    def __init__(self, n_obs: int, dtype: np.dtype | type = np.float64) -> None:
         super().__init__()
+        self.dtype = np.dtype(dtype)
         self.register_buffer("mean", th.zeros(n_obs, dtype=th.float64))
         self.register_buffer("var", th.ones(n_obs, dtype=th.float64))
         self.register_buffer("count", th.zeros((), dtype=th.float64))
@@ -65,12 +80,23 @@ class ObservationNormalizer(nn.Module):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """(..., n_obs) raw -> float32 normalized observations."""
-        return ((observations.double() - self.mean) / (self.var.sqrt() + 1e-8)).float()
+        rounded = observations.to(getattr(th, self.dtype.name)).double()
+        return ((rounded - self.mean) / self._divisor()).float()
 
     def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
         """The present normalization as a NumPy function; later updates do not change it."""
-        mean, std = self.mean.cpu().numpy().copy(), np.sqrt(self.var.cpu().numpy()) + 1e-8
-        return lambda observations: ((observations - mean) / std).astype(np.float32)
+        return partial(_normalize, self.mean.cpu().numpy().copy(), self._divisor().cpu().numpy(), self.dtype)
+
+    def _std(self) -> th.Tensor:
+        """(n_obs,) what an observation is divided by."""
+        std, size = self.var.sqrt(), self.mean.abs()
+        is_constant = std <= (SMALLEST_RELATIVE_STD * size).clamp(min=SMALLEST_STD)
+        return th.where(is_constant, (size / LARGEST_CONSTANT).clamp(min=1.0), std)
+
+    def _divisor(self) -> th.Tensor:
+        """:meth:`_std`, plus 1e-8 as the paper's code has it, where that does not count."""
+        std = self._std()
+        return std + 1e-8 * (std > 1e-5)
 
     def fold(self, first: Layer) -> Layer:
         """First layers of policies for normalized observations -> those that do the same with raw ones."""
@@ -85,8 +111,11 @@ class ObservationNormalizer(nn.Module):
         return Layer(weight=(weight * std).float(), bias=(first.bias.double() + weight @ mean).float())
 
     def _mean_and_std(self, device: th.device) -> tuple[th.Tensor, th.Tensor]:
-        std = self.var.sqrt()
-        return self.mean.to(device), std.where(std > SMALLEST_STD, 1.0).to(device)
+        return self.mean.to(device), self._std().to(device)
+
+
+def _normalize(mean: np.ndarray, divisor: np.ndarray, dtype: np.dtype, observations: np.ndarray) -> np.ndarray:
+    return ((observations.astype(dtype) - mean) / divisor).astype(np.float32)
 
 
 class ReturnScaler(nn.Module):
@@ -117,9 +146,14 @@ class ReturnScaler(nn.Module):
         """Standardize (n_returns,) returns: their mean is the offset, their standard deviation the scale.
 
         Where a few returns far above all others would be scaled to huge values, the scale is larger, so that the best
-        return is scaled to 3. Fewer than two returns change nothing, equal ones have the scale 1.
+        return is scaled to 3. Equal returns are scaled by what they are, or by 1 if they are 0. No returns change nothing.
         """
-        if len(returns) > 1:
-            mean = float(returns.mean())
-            spread = max(float(returns.std()), (float(returns.max()) - mean) / 3)
-            self.set(offset=mean, scale=spread if spread >= SMALLEST_SPREAD else 1.0)
+        if not len(returns):
+            return
+        largest = float(np.abs(returns).max())
+        unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)  # of two: exact; squares neither overflow nor vanish in float32
+        scaled = returns / unit
+        mean = float(scaled.mean())
+        spread = max(float(scaled.std()), (float(scaled.max()) - mean) / 3)
+        is_equal = spread <= SMALLEST_SPREAD * largest / unit
+        self.set(offset=mean * unit, scale=(largest or 1.0) if is_equal else spread * unit)

@@ -18,7 +18,7 @@ from torch import nn
 from sb3_gogepo.checks import check_number, check_sizes
 from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.generator import Generator
-from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler
+from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler, dtype_of
 from sb3_gogepo.networks.policy_weights import Layer, WeightLayout, forward_policies
 from sb3_gogepo.saving import archive
 from sb3_gogepo.saving.load_checks import check_acts, check_policy_fits
@@ -37,6 +37,12 @@ class PicklefreePolicy(BasePolicy):
         if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
             kwargs.setdefault("fused", True)  # one kernel for all parameters
         return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
+
+    def obs_to_tensor(self, observation: np.ndarray | dict[str, np.ndarray]) -> tuple[PyTorchObs, bool]:
+        """As SB3's, from any numbers: cast to the space's dtype, or float64 where that is not one of floats."""
+        if isinstance(self.observation_space, spaces.Box):
+            observation = np.asarray(observation, dtype=dtype_of(self.observation_space))
+        return super().obs_to_tensor(observation)
 
     def forget_acting_weights(self) -> None:
         """To be called when what ``predict`` depends on changed: what it keeps between calls, if anything, is made anew."""
@@ -94,7 +100,7 @@ class GeneratedPolicy(PicklefreePolicy):
         super().__init__(observation_space, action_space, squash_output=isinstance(action_space, spaces.Box))
         self.net_arch, self.activation_fn, self.command = list(net_arch), activation_fn, command
         self.action_map = ActionMap(action_space)
-        self.normalizer = ObservationNormalizer(observation_space.shape[0])
+        self.normalizer = ObservationNormalizer(observation_space.shape[0], dtype_of(observation_space))
         sizes = [observation_space.shape[0], *net_arch, self.action_map.n_outputs]
         modules: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
@@ -186,7 +192,7 @@ class GeneratorPolicy(PicklefreePolicy):
         )
         self.generator = Generator(self.layout, hidden_sizes=generator_net_arch, **generator_kwargs)
         self.generator_kwargs = dict(generator_net_arch=list(generator_net_arch), **generator_kwargs)
-        self.normalizer = ObservationNormalizer(observation_space.shape[0])
+        self.normalizer = ObservationNormalizer(observation_space.shape[0], dtype_of(observation_space))
         self.command_scaler = ReturnScaler()
         self._command: th.Tensor
         self.register_buffer("_command", th.zeros((), dtype=th.float64))
@@ -249,9 +255,13 @@ class GeneratorPolicy(PicklefreePolicy):
 
     def forward(self, observations: th.Tensor, deterministic: bool = True) -> th.Tensor:
         """(n, n_obs) raw observations -> actions of the command's policy: (n, n_actions) in [-1, 1], or (n,) choices."""
-        if self._acting_layers is None:
-            self._acting_layers = self.layout.split(self.generate_weights([self.command]))
-        outputs = forward_policies(self._acting_layers, self.normalizer(observations), self.activation)
+        layers = self._acting_layers
+        if layers is None:
+            layers = self.layout.split(self.layout.join(self.generate_layers(self._command.reshape(1))))
+            if not (th.jit.is_tracing() or th.compiler.is_compiling()):  # a graph must not depend on what was called before
+                layers = [Layer(*(part.detach() for part in layer)) for layer in layers]
+                self._acting_layers = layers
+        outputs = forward_policies(layers, self.normalizer(observations), self.activation)
         return self.action_map.choose(outputs.squeeze(0))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:

@@ -10,6 +10,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import nn
 
+from sb3_gogepo.checks import as_observations
 from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import Moments
 from sb3_gogepo.networks.policy_weights import BatchedActor, WeightLayout
@@ -232,7 +233,8 @@ def run_actors(
     can_cut = turns.are_seeded and not follows_episodes(env)
     limits = lowest_returns if can_cut else None
     turns.begin(seeds, next_seeds)
-    observations = np.array(turns.first_observations())
+    space: Any = env.observation_space
+    observations = as_observations(turns.first_observations(), space)
     runs = [None if candidate is None else _Run(candidate) for candidate in turns.running]
     while active := [i for i, run in enumerate(runs) if run is not None]:
         if keep_observations:
@@ -241,7 +243,7 @@ def run_actors(
         observations = _only_finite("observation", observations, runs)
         actions = _only_finite("action", actors(observations), runs)
         stepped, rewards, ended, given = env.step(actions)
-        observations, dones, infos = np.array(stepped), np.array(ended), list(given)  # a VecEnv may reuse its own
+        observations, dones, infos = as_observations(stepped, space), np.array(ended), list(given)  # copies
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
         raw_rewards = _only_finite("reward", raw_rewards.astype(np.float32), runs)
         actors.observe(raw_rewards)

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
+from sb3_gogepo.checks import as_observations
 from sb3_gogepo.errors import EnvFailedError
 
 #: Key of ``info`` that holds the traceback of an env that raised
@@ -204,13 +205,14 @@ class SeededTurns(Turns):
 
     def _stack(self) -> Any:
         """(n_envs, ...) observations in the space's dtype; of a Dict space, one array a key."""
-        space = self.vec_env.observation_space
+        space: Any = self.vec_env.observation_space
         if isinstance(space, spaces.Dict):
+            boxes: dict[str, Any] = dict(space.spaces)
             return {
-                key: np.stack([np.asarray(row[key], dtype=part.dtype) for row in self._rows])
-                for key, part in space.spaces.items()
+                key: np.concatenate([as_observations([row[key]], part, part.dtype) for row in self._rows])
+                for key, part in boxes.items()
             }
-        return np.stack([np.asarray(row, dtype=space.dtype).reshape(space.shape or ()) for row in self._rows])
+        return np.concatenate([as_observations([row], space, space.dtype) for row in self._rows])
 
     def _reset_envs(self, indices: list[int], options: list[dict[str, Any]]) -> None:
         """Reset these envs with the seeds of ``_begun``, and keep their observations and ``reset_infos``."""

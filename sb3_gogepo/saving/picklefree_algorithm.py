@@ -14,6 +14,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
@@ -51,6 +52,21 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     #: The last episode boundary, while episodes run: files that are saved meanwhile hold the run as it was then.
     _iteration_start: IterationStart | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What ``pickle`` and ``copy`` take along: all but the logger and what lives as long as a call of ``learn``.
+
+        While episodes run (from a callback), they are left out as in :meth:`save`.
+        """
+        state = dict(vars(self))
+        if self._iteration_start is not None:
+            state.update(self._iteration_start.counters)
+        left_behind: dict[str, Any] = dict(_iteration_start=None, _pool=None, _is_learning=False, _is_stepping=False)
+        if "_logger" in state:
+            left_behind.update(_logger=Logger(folder=None, output_formats=[]), _custom_logger=False)
+        if state.get("rollout_backend") == "in-process" or self.env is None:
+            left_behind["env_fn"] = None  # only workers need it
+        return {**state, **{name: value for name, value in left_behind.items() if name in state}}
+
     def _make_replay_buffer(self) -> Any:
         raise NotImplementedError
 
@@ -63,7 +79,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         if seed is None:
             return
         check_number("seed", seed, minimum=0, integer=True)
-        super().set_random_seed(seed)
+        super().set_random_seed(int(seed))
         self.run_seed = int(seed)
         self.replay_buffer.seed(self.run_seed)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from sb3_gogepo.checks import check_number, check_range, check_sizes
 from sb3_gogepo.networks.action_map import ActionMap
-from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler
+from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler, dtype_of
 from sb3_gogepo.networks.policies import PicklefreePolicy, check_activation, check_command
 
 
@@ -111,7 +111,7 @@ class UDRLPolicy(PicklefreePolicy):
         is_box = isinstance(action_space, spaces.Box)
         self.behavior = BehaviorFunction(n_obs, n_outputs, net_arch, activation_fn, log_std_range if is_box else None)
         self.reward_model = nn.Sequential(*create_mlp(n_obs + n_outputs, 1, list(reward_net_arch)))
-        self.normalizer = ObservationNormalizer(n_obs)
+        self.normalizer = ObservationNormalizer(n_obs, dtype_of(observation_space))
         self.return_scaler, self.horizon_scaler, self.reward_scaler = ReturnScaler(), ReturnScaler(), ReturnScaler()
         self._command: th.Tensor
         self._horizon: th.Tensor
@@ -179,7 +179,7 @@ class UDRLPolicy(PicklefreePolicy):
         prediction stands in for it. Without ``state`` each call is the start of an episode.
         """
         self.set_training_mode(False)
-        if isinstance(observation, tuple):
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             raise ValueError("observation must be an array, got a tuple: of what env.reset() returns, pass the first part")
         observations, is_vectorized = self.obs_to_tensor(observation)
         assert isinstance(observations, th.Tensor)
@@ -220,7 +220,7 @@ class UDRLPolicy(PicklefreePolicy):
 
     def forward(self, observations: th.Tensor, deterministic: bool = True) -> th.Tensor:
         """(n, n_obs) raw observations at an episode's start -> (n, n_actions) stored actions."""
-        n = len(observations)
+        n = observations.shape[0]
         outputs = self.distribution(observations, self._command.expand(n), self._horizon.expand(n))
         return self.choose(outputs, None if deterministic else self._noise_like(outputs.means))
 

@@ -58,7 +58,8 @@ def fit_slope(returns: np.ndarray, lengths: np.ndarray) -> float:
     """Env steps a return unit, by least squares over (n,) returns and lengths; 0 where all returns are equal."""
     deviations = returns - returns.mean()
     variance = float(np.mean(deviations**2))
-    return float(np.mean(deviations * lengths)) / variance if variance > 1e-12 else 0.0
+    smallest = (SMALLEST_SPREAD * np.abs(returns).max()) ** 2
+    return float(np.mean(deviations * lengths)) / variance if variance > smallest else 0.0
 
 
 class UDRL(CommandAlgorithm):
@@ -275,9 +276,8 @@ class UDRL(CommandAlgorithm):
 
     def _update_scalers(self) -> None:
         buffer, policy = self.replay_buffer, self.policy
-        largest = float(np.abs(buffer.stored_returns).max())
-        scale = largest if largest >= SMALLEST_SPREAD else 1.0
-        policy.return_scaler.set(offset=0.0, scale=scale if self.return_scale is None else 1 / self.return_scale)
+        largest = float(np.abs(buffer.stored_returns).max()) or 1.0
+        policy.return_scaler.set(offset=0.0, scale=largest if self.return_scale is None else 1 / self.return_scale)
         policy.horizon_scaler.set(
             offset=0.0, scale=buffer.lengths.max() if self.horizon_scale is None else 1 / self.horizon_scale
         )
