@@ -24,9 +24,10 @@ lint: $(VENV)/.test
 
 check: lint audit test docs
 
-# Known holes in what is installed. Without network, or without pip-audit, this says so and does not fail.
+# Known holes in what is installed fail. Where pip-audit cannot run or reach its database, this says so and does not fail.
 audit: $(VENV)/.test
-	$(BIN)/python -m benchmarks.audit
+	@found=$$($(BIN)/python -m pip_audit --skip-editable --progress-spinner off --timeout 15) \
+		|| if [ -n "$$found" ]; then echo "$$found"; exit 1; else echo "pip-audit: skipped, see above"; fi
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.gpim.__main__ import MAP_SIDE, METHODS, RESULTS, map_positions
+from benchmarks.gpim.runs import MAP_SIDE, METHODS, RESULTS, map_positions
 from benchmarks.gpim.tasks import TASKS, in_order
 from benchmarks.report import tables
 from sb3_gogepo.gpim.navigation import LAYOUTS, SIZE

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.report.data import ENVS, Groups, Run, on_one_machine
 from benchmarks.report.statistics import MIN_SEEDS, Aggregate, estimate_mean
+from benchmarks.run.layout import INEXACT
 
 TIMES = ("train_seconds", "train_cpu_seconds")
 
@@ -179,5 +180,7 @@ def provenance(groups: Groups) -> str:
     lines += [f"- {text}." for text in versions]
     resumed = sum(len(known["sessions"]) > 1 for known in manifests)
     if resumed:
-        lines.append(f"- cells that were interrupted and continued from their last resume point: {resumed}.")
+        inexact = sum(any(session.get("resume") == INEXACT for session in known["sessions"]) for known in manifests)
+        how = f", {inexact} of them not bit-equal to a run without interruption" if inexact else ""
+        lines.append(f"- cells that were interrupted and continued from their last resume point: {resumed}{how}.")
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Train one cell with RL Zoo's ExperimentManager: ``python -m benchmarks.run.cell --algo gogepo --env Swimmer-v3 --seed 0``.
 
 ``python -m benchmarks.run`` starts one such process a cell. A cell that is finished is left alone; one that was
-interrupted goes on exactly where its last resume point is (GoGePo, UDRL, UDRLPG) or starts again (all others).
+interrupted goes on from its last resume point: GoGePo, UDRL and UDRLPG exactly, all others from a new episode on.
 """
 
 from __future__ import annotations
@@ -23,11 +23,24 @@ import torch as th
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.run import manifest
-from benchmarks.run.layout import N_EVAL_EPISODES, N_TIME_COLUMNS, Cell, read_json, remove_unfinished, start_anew, write_json
+from benchmarks.run.layout import (
+    CHECKPOINTS,
+    EXACT,
+    INEXACT,
+    N_EVAL_EPISODES,
+    N_TIME_COLUMNS,
+    Cell,
+    read_json,
+    remove_unfinished,
+    start_anew,
+    write_json,
+)
 from benchmarks.run.options import add_arguments, check_arguments
-from benchmarks.run.recording import CurveCallback, ProgressCallback, Record, ResumePointCallback, find_resume_point
+from benchmarks.run.recording import CurveCallback, ProgressCallback, Record
+from benchmarks.run.resume import ResumePoint, ResumePointCallback, find_resume_point, prepare_loaded
 from benchmarks.run.tracks import Algorithm, differing, resolve, settings_of
 from sb3_gogepo.zoo import ALGORITHMS, register
 
@@ -38,14 +51,14 @@ class CellManager(ExperimentManager):
     def __init__(
         self,
         record: Record,
-        checkpoint: Path,
+        checkpoints: Path,
         checkpoint_seconds: float,
         report_progress: Callable[[], None],
         report_evaluation: Callable[[], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(n_eval_envs=N_EVAL_EPISODES, n_eval_episodes=N_EVAL_EPISODES, **kwargs)
-        self.record, self.checkpoint, self.checkpoint_seconds = record, checkpoint, checkpoint_seconds
+        self.record, self.checkpoints, self.checkpoint_seconds = record, checkpoints, checkpoint_seconds
         self.report_progress, self.report_evaluation = report_progress, report_evaluation
 
     def create_callbacks(self) -> None:
@@ -58,9 +71,14 @@ class CellManager(ExperimentManager):
             log_path=self.save_path,
             report=self.report_evaluation,
         )
-        self.callbacks += [self.curve, ProgressCallback(self.report_progress)]
-        if self.algo in ALGORITHMS:
-            self.callbacks.append(ResumePointCallback(self.checkpoint, self.curve, self.checkpoint_seconds))
+        resume_points = ResumePointCallback(self.checkpoints, self.env_name, self.curve, self.checkpoint_seconds)
+        self.callbacks += [self.curve, ProgressCallback(self.report_progress), resume_points]
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        model = super()._load_pretrained_agent(hyperparams, env)
+        if self.algo not in ALGORITHMS:
+            prepare_loaded(model)
+        return model
 
     def learn(self, model: BaseAlgorithm) -> None:
         """As RL Zoo's, but a loaded model makes the steps that are left, and Ctrl+C is an interruption."""
@@ -84,7 +102,7 @@ def train(cell: Cell, options: argparse.Namespace) -> None:
             differ = differing(known, settings_of(cell, options))
             print(f"{cell} is finished" + (f" with other settings ({differ}), and left as it is" if differ else ""))
             return
-        point = find_resume_point(work / "checkpoint") if known else None
+        point = find_resume_point(work / CHECKPOINTS) if known else None
         if point is not None and (differ := differing(known, settings_of(cell, options))):
             raise ValueError(
                 f"{cell} is unfinished with other settings ({differ}): ask for those, or delete {results} to train it anew"
@@ -104,7 +122,7 @@ class _Run:
         options: argparse.Namespace,
         algorithm: Algorithm,
         known: dict[str, Any],
-        point: tuple[Path, dict[str, Any]] | None,
+        point: ResumePoint | None,
     ) -> None:
         self.cell, self.options, self.algorithm, self.point = cell, options, algorithm, point
         self.results, self.work = options.results / cell.path, options.work / cell.path
@@ -112,12 +130,13 @@ class _Run:
         self.model: BaseAlgorithm | None = None
         self.from_timesteps = 0
         if point is not None:
-            self.from_timesteps = point[1]["num_timesteps"]
-            self.record.restore(point[1], self.from_timesteps)
+            self.from_timesteps = point.state["num_timesteps"]
+            self.record.restore(point.state, self.from_timesteps)
         session = dict(
             started=_now(),
             commit=options.commit or manifest.commit(),
             from_timesteps=self.from_timesteps,
+            resume=None if point is None else EXACT if algorithm.algo in ALGORITHMS else INEXACT,
             command=shlex.join(["python", "-m", "benchmarks.run.cell", *options.arguments]),
             versions=manifest.versions(),
             hardware=manifest.hardware(options.device),
@@ -177,7 +196,7 @@ class _Run:
         config.write_text(yaml.safe_dump({self.cell.env: hyperparams}))
         manager = CellManager(
             record=self.record,
-            checkpoint=self.work / "checkpoint",
+            checkpoints=self.work / CHECKPOINTS,
             checkpoint_seconds=options.checkpoint_seconds,
             report_progress=self.report_progress,
             report_evaluation=partial(self.write_manifest, "running"),
@@ -187,7 +206,7 @@ class _Run:
             log_folder=str(self.work / "zoo"),
             n_timesteps=options.n_timesteps,
             eval_freq=options.eval_freq,
-            trained_agent="" if self.point is None else str(self.point[0]),
+            trained_agent="" if self.point is None else str(self.point.model_file),
             seed=self.cell.seed,
             device=options.device,
             config=str(config),

@@ -18,6 +18,11 @@ RESULTS = Path("benchmarks") / "results"
 #: models, checkpoints and logs, ignored by git
 WORK = Path("benchmarks") / "work"
 
+#: resume points, in a cell's work folder
+CHECKPOINTS = "checkpoint"
+#: how a process went on with a cell, in its manifest: as if there had been no interruption, or not quite
+EXACT, INEXACT = "exact", "not bit-equal"
+
 N_EVAL_EPISODES = 10
 #: the k-th evaluation episode of every evaluation of every cell is reset with this + k
 EVAL_SEED = 1_000_000
@@ -53,7 +58,7 @@ class Cell(NamedTuple):
 
 def remove_unfinished(work: Path) -> None:
     """Remove the resume points and RL Zoo's folder from a cell's work folder; the lock stays, as a process may hold it."""
-    for name in ("checkpoint", "checkpoint.old", "checkpoint.new", "zoo"):
+    for name in (CHECKPOINTS, "zoo"):
         shutil.rmtree(work / name, ignore_errors=True)
 
 

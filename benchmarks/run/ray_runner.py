@@ -12,8 +12,8 @@ from typing import Any
 import ray
 
 from benchmarks.run import manifest
-from benchmarks.run.__main__ import cell_arguments, thread_environment
 from benchmarks.run.layout import ROOT, Cell, start_anew
+from benchmarks.run.local_runner import cell_arguments, thread_environment
 from sb3_gogepo.saving.archive import write_atomically
 
 #: what does not travel to the nodes

@@ -1,9 +1,8 @@
-"""Callbacks of a cell: the evaluation curve, a resume point, and how far it is."""
+"""What a cell measures: its clock, the evaluation curve, the training episodes, and how far it is."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,14 +17,9 @@ from benchmarks.run.layout import (
     EVAL_SEED,
     N_EVAL_EPISODES,
     TRAINING_COLUMNS,
-    read_json,
     read_rows,
-    write_json,
     write_rows,
 )
-
-#: share of the time that writing resume points may take
-CHECKPOINT_SHARE = 0.05
 
 
 class Clock:
@@ -168,59 +162,6 @@ class CurveCallback(EvalCallback):
             )
             self.report()
         return goes_on
-
-
-class ResumePointCallback(BaseCallback):
-    """Saves model, buffer and record where an iteration begins: training goes on from there as if nothing had happened.
-
-    For the algorithms of this package, whose state is complete between two iterations.
-
-    :param folder: holds one resume point, replaced at once.
-    :param every_seconds: at least that long between two of them, and longer where saving is slow.
-    """
-
-    def __init__(self, folder: Path, curve: CurveCallback, every_seconds: float) -> None:
-        super().__init__()
-        self.folder, self.curve, self.every_seconds = folder, curve, every_seconds
-
-    def _on_training_start(self) -> None:
-        self.next_save = time.monotonic() + self.every_seconds
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        if time.monotonic() < self.next_save:
-            return
-        started = time.monotonic()
-        with self.curve.record.clock.paused():
-            self.save()
-        took = time.monotonic() - started
-        self.next_save = time.monotonic() + max(self.every_seconds, took / CHECKPOINT_SHARE)
-
-    def save(self) -> None:
-        """Write into a folder beside, then swap."""
-        new, old = self.folder.with_suffix(".new"), self.folder.with_suffix(".old")
-        shutil.rmtree(new, ignore_errors=True)
-        model: Any = self.model
-        model.save(new / "model.zip")
-        model.save_replay_buffer(new / "replay_buffer.pkl")  # RL Zoo's name; the file holds no pickle
-        self.curve.collect_episodes()
-        state = self.curve.record.dump(self.curve.env_steps)
-        write_json(new / "state.json", {"num_timesteps": self.num_timesteps, **state})
-        if self.folder.exists():  # otherwise the swap before was interrupted, and `old` is all there is
-            shutil.rmtree(old, ignore_errors=True)
-            self.folder.rename(old)
-        new.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def find_resume_point(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """(model file, state) of the newest complete resume point, if there is one."""
-    for candidate in (folder, folder.with_suffix(".old")):  # .old: the swap was interrupted
-        if (candidate / "state.json").exists():
-            return candidate / "model.zip", read_json(candidate / "state.json")
-    return None
 
 
 class ProgressCallback(BaseCallback):

@@ -1,4 +1,4 @@
-"""A cell trains with RL Zoo, writes what it measures, and goes on exactly after a kill."""
+"""A cell trains with RL Zoo, writes what it measures, and goes on after a kill."""
 
 import argparse
 import fcntl
@@ -20,8 +20,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from benchmarks.run import manifest
-from benchmarks.run.layout import CURVE_COLUMNS, N_EVAL_EPISODES, Cell, read_json, read_rows, write_json
-from benchmarks.run.recording import Clock, CurveCallback, Record, find_resume_point
+from benchmarks.run.layout import CHECKPOINTS, CURVE_COLUMNS, N_EVAL_EPISODES, Cell, read_json, read_rows, write_json
+from benchmarks.run.recording import Clock, CurveCallback, Record
+from benchmarks.run.resume import find_resume_point, prepare_loaded
 from benchmarks.run.tracks import settings_of
 from tests.benchmarks.synthetic import write_cell
 
@@ -34,11 +35,25 @@ N_TIMESTEPS, EVAL_FREQ = 2000, 500
 SCRIPT = """
 import json, os, signal, sys
 from benchmarks.run import cell
-from benchmarks.run import recording
+from benchmarks.run import recording, resume, tracks
 
 calls, kill_at, signal_number = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+small = dict(policy_kwargs=dict(net_arch=[8]), buffer_size=1000, learning_starts=250, train_freq=[1, "episode"])
+tracks.tracks()["paper"]["td3"]["hyperparams"].update(small)
+learn = cell.CellManager.learn
+
+def tell(self, model):
+    stored = [model.replay_buffer.size(), "stored"] if self.algo == "td3" else []
+    print(model.num_timesteps, "steps", model._n_updates, "updates", *stored)
+
+def learn_and_tell(self, model):
+    tell(self, model)
+    learn(self, model)
+    tell(self, model)
+
+cell.CellManager.learn = learn_and_tell
 if kill_at:
-    recording.CHECKPOINT_SHARE = 1e9
+    resume.CHECKPOINT_SHARE = 1e9
     on_step = recording.ProgressCallback._on_step
 
     def die(self):
@@ -52,9 +67,9 @@ for arguments in calls:
 """
 
 
-def arguments(folder, algo, **options):
+def arguments(folder, algo, env="CartPole-v1", **options):
     given = {"--n-timesteps": N_TIMESTEPS, "--eval-freq": EVAL_FREQ, "--checkpoint-seconds": 1e-6, **options}
-    words = ["--algo", algo, "--env", "CartPole-v1", "--seed", "3", "--results", folder / "results", "--work", folder / "work"]
+    words = ["--algo", algo, "--env", env, "--seed", "3", "--results", folder / "results", "--work", folder / "work"]
     return [str(word) for word in [*words, *(word for pair in given.items() for word in pair)]]
 
 
@@ -89,8 +104,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("the cells")
     killed = call(arguments(folder / "killed", "gogepo"), kill_at=1200)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    point = read_json(folder / "killed" / "work" / "paper" / "gogepo" / "CartPole-v1" / "3" / "checkpoint" / "state.json")
-    assert 1000 <= point["num_timesteps"] <= 1200
+    point = find_resume_point(folder / "killed" / "work" / "paper" / "gogepo" / "CartPole-v1" / "3" / CHECKPOINTS)
+    assert 1000 <= point.state["num_timesteps"] <= 1200
     known = files_of(folder / "killed", "gogepo")
     assert [read_json(known / "manifest.json")[name] for name in ("status", "timesteps")] == ["running", 1000]
     refused = call(arguments(folder / "killed", "gogepo", **{"--n-timesteps": 1500}))
@@ -144,6 +159,58 @@ def test_killed_and_continued_equals_uninterrupted(folder):
     for name in ("status", "timesteps", "env_steps", "hyperparams"):
         assert one[name] == two[name]
     assert [session["from_timesteps"] > 0 for session in two["sessions"]] == [False, True, True]
+    assert [session["resume"] for session in two["sessions"]] == [None, "exact", "exact"]
+
+
+@pytest.mark.parametrize("algo", ["td3", "ars"])
+def test_killed_cells_of_sb3_go_on(tmp_path, algo):
+    """With all they have learned, and the replay buffer; what was measured after the resume point is measured again."""
+    options = {"--n-timesteps": 1000, "--eval-freq": 200}
+    if algo == "ars":  # 16 episodes of 200 steps an iteration
+        options = {"--n-timesteps": 7000, "--eval-freq": 1000}
+    kill_at = options["--n-timesteps"] - 100
+    killed = call(arguments(tmp_path, algo, "Pendulum-v1", **options), kill_at=kill_at)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    path = Cell("paper", algo, "Pendulum-v1", 3).path
+    point = find_resume_point(tmp_path / "work" / path / CHECKPOINTS)
+    before = read_rows(tmp_path / "results" / path / "curve.csv")
+    assert before[-1][0] == kill_at // options["--eval-freq"] * options["--eval-freq"]
+    done = call(arguments(tmp_path, algo, "Pendulum-v1", **options))
+    assert done.returncode == 0, done.stderr
+    told = {
+        "td3": ["800 steps 3 updates 800 stored", "1000 steps 4 updates 1000 stored"],
+        "ars": ["6400 steps 2 updates", "9600 steps 3 updates"],
+    }
+    assert [line for line in done.stdout.splitlines() if " updates" in line] == told[algo]
+    steps = point.state["num_timesteps"]
+    manifest = read_json(tmp_path / "results" / path / "manifest.json")
+    assert manifest["status"] == "finished"
+    assert [session["from_timesteps"] for session in manifest["sessions"]] == [0, steps]
+    assert [session["resume"] for session in manifest["sessions"]] == [None, "not bit-equal"]
+    assert manifest["env_steps"] == manifest["timesteps"] >= options["--n-timesteps"]
+    curve, training = (read_rows(tmp_path / "results" / path / name) for name in ("curve.csv", "training.csv"))
+    every = options["--eval-freq"]
+    assert [row[0] for row in curve] == list(range(every, options["--n-timesteps"] + 1, every))
+    kept = [row for row in before if row[0] <= steps]
+    assert curve[: len(kept)] == kept
+    assert sum(row[1] for row in training) * 200 == manifest["env_steps"]
+    assert not (tmp_path / "work" / path / CHECKPOINTS).exists()
+
+
+def test_what_load_forgets(tmp_path):
+    """ARS goes on from its policy's weights, not from new ones; no run has the random numbers of its beginning again."""
+    from sb3_contrib import ARS
+
+    model = ARS("MlpPolicy", "CartPole-v1", n_delta=1, seed=3, zero_policy=False).learn(50)
+    model.save(tmp_path / "model.zip")
+    loaded = ARS.load(tmp_path / "model.zip", env=model.get_env(), seed=3)
+    assert not loaded.weights.equal(model.weights)
+    first_start = loaded.get_env().reset()
+    prepare_loaded(loaded)
+    assert loaded.weights.equal(model.weights)
+    assert (loaded.get_env().reset() != first_start).all()
+    loaded.learn(50, reset_num_timesteps=False)
+    assert loaded._n_updates > model._n_updates
 
 
 def test_finished_cell_keeps_no_checkpoint(folder):
@@ -159,14 +226,11 @@ def test_failure_is_recorded(folder):
     assert "Discrete" in manifest["error"]
 
 
-def test_a_swap_that_was_interrupted_leaves_a_resume_point(tmp_path):
-    """The old point is moved away, the new one not yet in its place."""
-    old = tmp_path / "checkpoint.old"
-    write_json(old / "state.json", {"num_timesteps": 7})
-    (tmp_path / "checkpoint.new").mkdir()
-    found = find_resume_point(tmp_path / "checkpoint")
-    assert found == (old / "model.zip", {"num_timesteps": 7})
+def test_no_resume_point(tmp_path):
+    """None in an empty folder, in a missing one, or where the first one was being written."""
     assert find_resume_point(tmp_path / "elsewhere") is None
+    write_json(tmp_path / ".checkpoint_x" / "state.json", {"num_timesteps": 7})
+    assert find_resume_point(tmp_path) is None
 
 
 def test_only_one_process_works_on_a_cell(tmp_path, capsys):

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from benchmarks.run import __main__ as run
-from benchmarks.run.layout import Cell, read_json
+from benchmarks.run import local_runner
+from benchmarks.run.layout import ROOT, Cell, read_json
 from benchmarks.run.options import check_arguments
 from benchmarks.run.progress import CellView, PlainDisplay, describe_time
 from benchmarks.run.tracks import settings_of
@@ -168,11 +169,11 @@ def test_what_is_named_twice_is_trained_once(tmp_path, monkeypatch):
 
 def test_cells_get_their_number_of_threads(options, monkeypatch):
     started = []
-    monkeypatch.setattr(run.subprocess, "Popen", lambda words, env, **_: started.append(env))
+    monkeypatch.setattr(local_runner.subprocess, "Popen", lambda words, env, **_: started.append(env))
     for name, value in dict(device="cpu", threads=3, checkpoint_seconds=300.0, jobs=1).items():
         setattr(options, name, value)
-    run.LocalRunner(options).start(run.make_cells(options)[0])
-    assert [started[0][name] for name in run.THREAD_VARIABLES] == ["3"] * len(run.THREAD_VARIABLES)
+    local_runner.LocalRunner(options).start(run.make_cells(options)[0])
+    assert [started[0][name] for name in local_runner.THREAD_VARIABLES] == ["3"] * len(local_runner.THREAD_VARIABLES)
 
 
 def test_cells_end_with_the_runner(tmp_path):
@@ -182,7 +183,7 @@ def test_cells_end_with_the_runner(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.run", *words],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(run.ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
     )
     try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.gpim.__main__ import make_model
+from benchmarks.gpim.runs import make_model
 from benchmarks.gpim.tasks import TASKS, evaluate, in_order
 
 pytestmark = pytest.mark.slow
