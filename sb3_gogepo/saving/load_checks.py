@@ -25,6 +25,8 @@ MAX_WEIGHTS = 10**8
 MAX_BUFFER_SIZE = 10**7
 #: Constructor arguments that a file does not set.
 NOT_FROM_FILES = {"policy", "env", "device", "_init_setup_model"}
+#: What torch's optimizers keep one number of for each parameter. All else has the parameter's shape.
+SCALAR_STATE = {"step", "mu_product", "eta", "mu"}
 
 
 def check_policy_fits(policy_class: type, arguments: Mapping[str, Any], state_dict: Mapping[str, Any]) -> None:
@@ -83,14 +85,15 @@ def _is_alike(own: Any, value: Any) -> bool:
 
 
 def check_optimizer(optimizer: th.optim.Optimizer) -> None:
-    """Compare the state of an optimizer that was just loaded with its parameters: torch's kernels do not.
+    """Compare the state of an optimizer that was just loaded with its parameters: Adam's fused kernel would not.
 
-    :raises ValueError: if a tensor has another shape than its parameter, and is no step counter.
+    :raises ValueError: if a tensor has another shape than its parameter.
     """
     for parameter, state in optimizer.state.items():
-        for value in state.values():
-            if isinstance(value, th.Tensor) and value.numel() > 1 and value.shape != parameter.shape:
-                raise ValueError("an optimizer does not fit its network")
+        for key, value in state.items():
+            expected = () if key in SCALAR_STATE else parameter.shape
+            if isinstance(value, th.Tensor) and value.shape != expected:
+                raise ValueError(f"'{key[:80]}' of an optimizer must have shape {tuple(expected)}, got {tuple(value.shape)}")
 
 
 def check_acts(policy: BasePolicy) -> None:

@@ -109,16 +109,8 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         return super()._init_callback([*converted, CountedStepsProgressBarCallback()])
 
     def _excluded_save_params(self) -> list[str]:
-        return [
-            *super()._excluded_save_params(),
-            "replay_buffer",
-            "_last_obs",
-            "_last_original_obs",
-            "_last_episode_starts",
-            "action_noise",
-            "lr_schedule",
-            "_iteration_start",
-        ]
+        of_episodes = ["_last_obs", "_last_original_obs", "_last_episode_starts", "_iteration_start"]
+        return [*super()._excluded_save_params(), *of_episodes, "action_noise", "lr_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", *(f"policy.{name}" for name in self.policy.optimizer_names)], []
@@ -174,7 +166,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         cls._replace_policy_settings(settings, given, name)
         with refusing(f"the networks in {name} do not fit its settings"):
             arguments = {**{key: settings[key] for key in _SPACES}, **settings["policy_kwargs"]}
-            check_policy_fits(settings["policy_class"], arguments, state_dicts["policy"])
+            check_policy_fits(settings["policy_class"], arguments, state_dicts.get("policy", {}))
         rollout_kwargs = settings.get("rollout_kwargs")
         if isinstance(rollout_kwargs, dict) and "ray_init_kwargs" in rollout_kwargs and not trust:
             # Whoever says how to start Ray, or where it is, can run any code: learn asks the user for them
@@ -241,10 +233,12 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
         """As SB3's; ``predict`` uses the new parameters at once.
 
-        :raises InvalidFileError: if a path is given, and its file is damaged, of another algorithm or does not fit; the
+        :param load_path_or_dict: parameters as of ``get_parameters``, or a file that :meth:`save` wrote.
+        :param exact_match: must all parameters be there?
+        :raises InvalidFileError: if the file is damaged, of another algorithm or does not fit; the
             present parameters are kept then.
         """
-        if isinstance(load_path_or_dict, (str, os.PathLike)):
+        if not isinstance(load_path_or_dict, dict):
             name = archive.name_of(load_path_or_dict)
             _, state_dicts = archive.read_zip(load_path_or_dict, type(self).__name__, device=device)
             before = copy.deepcopy(self.get_parameters())

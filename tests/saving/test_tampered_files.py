@@ -56,7 +56,7 @@ def test_finite_numbers_that_make_actions_nan_are_refused(entry, value, saved, t
     state[entry].fill_(value)
     path.write_bytes(write_entries(list({**entries, "policy.pth": torch_bytes(state)}.items())))
     before = model.predict(np.ones(2, np.float32))[0]
-    for load in (type(model).load, model.set_parameters):
+    for load in (type(model).load, model.set_parameters, lambda path: model.set_parameters(io.BytesIO(path.read_bytes()))):
         with pytest.raises(InvalidFileError, match="acts with numbers that are not finite"):
             load(path)
     np.testing.assert_array_equal(model.predict(np.ones(2, np.float32))[0], before)
@@ -64,6 +64,19 @@ def test_finite_numbers_that_make_actions_nan_are_refused(entry, value, saved, t
     model.policy.save(tmp_path / "policy")
     with pytest.raises(InvalidFileError, match="acts with numbers that are not finite"):
         type(model.policy).load(tmp_path / "policy")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,)])
+def test_optimizer_states_of_other_sizes_are_refused(shape, saved):
+    """Adam's fused kernel would read and write what lies behind them."""
+    model, path = saved
+    entries = read_entries(path.read_bytes())
+    name = f"policy.{model.policy.optimizer_names[0]}.pth"
+    state = th.load(io.BytesIO(entries[name]), weights_only=True)
+    state["state"][0]["exp_avg"] = th.zeros(shape)
+    path.write_bytes(write_entries(list({**entries, name: torch_bytes(state)}.items())))
+    with pytest.raises(InvalidFileError, match="'exp_avg' of an optimizer must have shape"):
+        type(model).load(path)
 
 
 def test_an_infinite_action_space_is_refused(saved):
