@@ -151,7 +151,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
             code from the file is run.
         :param kwargs: attributes to overwrite, e.g. a ``learning_rate`` schedule that could not be saved.
-        :raises InvalidFileError: if the file is damaged, of another algorithm, or needs ``trust``; a ValueError.
+        :raises InvalidFileError: if the file is damaged, of another algorithm, or needs ``trust``. It is a ValueError.
         :raises ValueError: if ``env`` has other spaces, or a value that replaces a saved one is outside its range.
         """
         if print_system_info:
