@@ -22,7 +22,7 @@ from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScale
 from sb3_gogepo.networks.policy_weights import Layer, WeightLayout, forward_policies
 from sb3_gogepo.saving import archive
 from sb3_gogepo.saving.load_checks import check_acts, check_policy_fits
-from sb3_gogepo.saving.untrusted import InvalidFileError
+from sb3_gogepo.saving.untrusted import refusing
 
 SelfPolicy = TypeVar("SelfPolicy", bound="PicklefreePolicy")
 
@@ -63,20 +63,17 @@ class PicklefreePolicy(BasePolicy):
         """
         name = archive.name_of(path)
         content = archive.read_tensors(path, device=get_device(device))
-        if not (isinstance(content, dict) and {"state_dict", "data"} <= content.keys() and isinstance(content["data"], str)):
-            raise InvalidFileError(f"{name} was not saved by {cls.__name__}.save")
-        encoded = archive.parse_json(content["data"], name)
-        if isinstance(encoded, dict):  # what is replaced is not even read
-            encoded = {key: value for key, value in encoded.items() if key not in kwargs}
-        arguments = {**archive.decode_settings(encoded, trust, name), **kwargs}
-        try:
-            check_policy_fits(cls, arguments, content["state_dict"], name)
+        with refusing(f"{name} was not saved by {cls.__name__}.save"):
+            encoded, state_dict = archive.parse_settings(content["data"], name), content["state_dict"]
+        needed = {key: value for key, value in encoded.items() if key not in kwargs}  # what is replaced is not even read
+        arguments = {**archive.decode_settings(needed, trust, name), **kwargs}
+        with refusing(f"{name} does not hold a {cls.__name__}"):
+            check_policy_fits(cls, arguments, state_dict)
             policy = cls(**arguments)
-            policy.load_state_dict(content["state_dict"])
-        except Exception as error:  # whatever wrong values lead to
-            raise InvalidFileError(f"{name} does not hold a {cls.__name__}: {error}") from error
+            policy.load_state_dict(state_dict)
         policy.to(get_device(device))
-        check_acts(policy, name)
+        with refusing(f"the policy in {name} cannot act"):
+            check_acts(policy)
         return policy
 
 

@@ -7,11 +7,10 @@ its author put there. Here spaces, schedules and classes are described in JSON i
 from __future__ import annotations
 
 import base64
-import importlib
 import io
 import json
 import os
-import re
+import pkgutil
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -24,9 +23,8 @@ from stable_baselines3.common.save_util import save_to_zip_file
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule, get_device
 
 from sb3_gogepo.saving.atomic_files import PathOrFile, read_bytes, write_atomically
-from sb3_gogepo.saving.untrusted import InvalidFileError, first_line, load_tensors, read_zip_entries
+from sb3_gogepo.saving.untrusted import InvalidFileError, load_tensors, read_zip_entries, refusing
 
-NUMBER_DTYPE = re.compile(r"[<>|=]?[biuf]\d+")
 TAG = "__type__"
 PICKLED = ":serialized:"  # SB3's mark of a cloudpickled entry
 #: Classes of these modules may be named in a file without ``trust``: importing them runs nothing but installed libraries.
@@ -81,7 +79,7 @@ def encode(value: Any) -> Any:
 _ENCODERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "tuple": lambda value: {TAG: "tuple", "items": [encode(item) for item in value]},
     "deque": lambda value: {TAG: "deque", "items": [encode(item) for item in value], "maxlen": value.maxlen},
-    "ndarray": lambda value: {TAG: "ndarray", "dtype": _number_dtype(value), "values": value.tolist()},
+    "ndarray": lambda value: {TAG: "ndarray", "dtype": _number_dtype(value.dtype).str, "values": value.tolist()},
     "Box": lambda value: {TAG: "Box", "low": encode(value.low), "high": encode(value.high)},
     "Discrete": lambda value: {TAG: "Discrete", "n": int(value.n), "start": int(value.start)},
     "Dict": lambda value: {TAG: "Dict", "spaces": {key: encode(space) for key, space in value.spaces.items()}},
@@ -96,10 +94,14 @@ def _encode_linear_schedule(start: float, end: float, end_fraction: float) -> di
     return {TAG: "LinearSchedule", "start": float(start), "end": float(end), "end_fraction": float(end_fraction)}
 
 
-def _number_dtype(array: np.ndarray) -> str:
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"cannot be written without a pickle: an array of {array.dtype}")
-    return array.dtype.str
+def _number_dtype(dtype: Any) -> np.dtype:
+    """A dtype of plain numbers: no objects, and no sub-arrays or strings, whose size is not that of the values in a file.
+
+    :raises TypeError: for any other.
+    """
+    if np.dtype(dtype).kind not in "biuf":
+        raise TypeError(f"{str(dtype)[:80]!r} is no dtype of numbers")
+    return np.dtype(dtype)
 
 
 def decode(value: Any, trust: bool = False) -> Any:
@@ -129,7 +131,7 @@ def decode(value: Any, trust: bool = False) -> Any:
 _DECODERS: dict[str, Callable[..., Any]] = {
     "tuple": lambda items: tuple(items),
     "deque": lambda items, maxlen: deque(items, maxlen=maxlen),
-    "ndarray": lambda dtype, values: np.array(values, dtype=_checked_dtype(dtype)),
+    "ndarray": lambda dtype, values: np.array(values, dtype=_number_dtype(dtype)),
     "Box": lambda low, high: spaces.Box(low=low, high=high, dtype=low.dtype.type),
     "Discrete": spaces.Discrete,
     "Dict": lambda **content: spaces.Dict(content["spaces"]),
@@ -146,28 +148,20 @@ def _unpickle_trusted(encoded: str) -> Any:
     return cloudpickle.loads(base64.b64decode(encoded))
 
 
-def _checked_dtype(dtype: Any) -> np.dtype:
-    """A dtype of plain numbers: no objects, and no sub-arrays, which would multiply the size."""
-    if not (isinstance(dtype, str) and NUMBER_DTYPE.fullmatch(dtype)):
-        raise ValueError(f"{str(dtype)[:80]!r} is no dtype of numbers")
-    return np.dtype(dtype)
-
-
 def _import_class(module: str, name: str, trust: bool) -> type:
-    if not trust and not f"{module}.".startswith(TRUSTED_MODULES):
-        raise ValueError(
-            f"it names the class {module}.{name}, and importing it runs code: pass trust=True if you know who wrote the file"
-        )
-    result: Any = importlib.import_module(module)
-    for part in name.split("."):
-        result = getattr(result, part)
+    refusal = f"it names the class {module}.{name}, and importing it runs code: pass trust=True if you know who wrote the file"
+    if not (trust or _is_trusted(module)):
+        raise ValueError(refusal)
+    result = pkgutil.resolve_name(f"{module}:{name}")
     if not isinstance(result, type):
         raise ValueError(f"{module}.{name} is not a class")
-    if not trust and not f"{result.__module__}.".startswith(TRUSTED_MODULES):  # the module may only import it
-        raise ValueError(
-            f"it names the class {module}.{name} of another library: pass trust=True if you know who wrote the file"
-        )
+    if not (trust or _is_trusted(result.__module__)):  # a trusted module may have imported it from elsewhere
+        raise ValueError(refusal)
     return result
+
+
+def _is_trusted(module: str) -> bool:
+    return f"{module}.".startswith(TRUSTED_MODULES)
 
 
 def encode_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -185,20 +179,29 @@ def encode_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return encoded
 
 
-def decode_settings(encoded: dict[str, Any], trust: bool, source: Any) -> dict[str, Any]:
+def decode_settings(encoded: dict[str, Any], trust: bool, source: str) -> dict[str, Any]:
     """Decode each entry of a file's settings.
 
+    :param source: what to call the file in errors.
     :raises InvalidFileError: naming the file, the entry and what is wrong with it.
     """
-    if not isinstance(encoded, dict):
-        raise InvalidFileError(f"{source} cannot be read: it holds no settings")
     settings = {}
     for name, value in encoded.items():
-        try:
+        with refusing(f"cannot load '{name[:80]}' from {source}"):
             settings[name] = decode(value, trust)
-        except Exception as error:  # whatever wrong types, huge numbers and deep nesting lead to
-            raise InvalidFileError(f"cannot load '{name[:80]}' from {source}: {str(error)[:400]}") from error
     return settings
+
+
+def parse_settings(content: bytes | str, source: str) -> dict[str, Any]:
+    """Settings as JSON's plain values, which :func:`decode_settings` takes.
+
+    :raises InvalidFileError: if ``content`` is no JSON object, or nested too deeply.
+    """
+    with refusing(f"{source} cannot be read"):
+        settings = json.loads(content)
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+        return settings
 
 
 def write_zip(path: PathOrFile, algorithm: str, settings: dict[str, Any], state_dicts: dict[str, Any]) -> None:
@@ -214,71 +217,33 @@ def write_zip(path: PathOrFile, algorithm: str, settings: dict[str, Any], state_
 
 
 def read_zip(
-    path: PathOrFile,
-    algorithm: str,
-    device: th.device | str = "auto",
-    trust: bool = False,
-    skip: frozenset[str] = frozenset(),
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what :func:`write_zip` wrote: settings, state dicts.
+    path: PathOrFile, algorithm: str, device: th.device | str = "auto"
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Read what :func:`write_zip` wrote.
 
-    :param skip: settings that are not decoded at all.
-    :raises InvalidFileError: if the file is damaged, saved by another algorithm, or needs ``trust``.
+    :return: settings, for :func:`decode_settings`, and state dicts.
+    :raises InvalidFileError: if the file is damaged, or was saved by another algorithm.
     """
     name = name_of(path)
-    entries, encoded = _open_zip(path, algorithm)
-    settings = decode_settings({key: value for key, value in encoded.items() if key not in skip}, trust, name)
-    return settings, _decode_state_dicts(entries, name, device)
-
-
-def read_state_dicts(path: PathOrFile, algorithm: str, device: th.device | str = "auto") -> dict[str, Any]:
-    """The state dicts alone, whatever the settings name.
-
-    :raises InvalidFileError: if the file is damaged, or saved by another algorithm.
-    """
-    entries, _ = _open_zip(path, algorithm)
-    return _decode_state_dicts(entries, name_of(path), device)
-
-
-def _open_zip(path: PathOrFile, algorithm: str) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Entries, and settings that are not decoded yet."""
-    name = name_of(path)
-    entries = read_zip_entries(read_bytes(path, suffix=".zip"), name)
+    entries = read_zip_entries(read_bytes(path, ".zip"), name)
     if "data" not in entries:
         raise InvalidFileError(f"{name} holds no 'data' entry: it was not saved by Stable-Baselines3 or sb3_gogepo")
-    encoded = parse_json(entries["data"], name)
-    if not isinstance(encoded, dict):
-        raise InvalidFileError(f"{name} cannot be read: it holds no settings")
+    encoded = parse_settings(entries["data"], name)
     saved_by = str(encoded.pop("algorithm", "another algorithm"))
     if saved_by != algorithm:
         raise InvalidFileError(f"{name} was saved by {saved_by[:80]}, not by {algorithm}")
-    return entries, encoded
-
-
-def _decode_state_dicts(entries: dict[str, bytes], name: str, device: th.device | str) -> dict[str, Any]:
-    state_dicts = {}
-    for entry in [entry for entry in entries if entry.endswith(".pth")]:
-        state_dicts[entry.removesuffix(".pth")] = load_tensors(
-            entries[entry], f"entry '{entry}' of {name}", get_device(device)
-        )
+    state_dicts = {
+        entry.removesuffix(".pth"): load_tensors(content, f"entry '{entry[:80]}' of {name}", get_device(device))
+        for entry, content in entries.items()
+        if entry.endswith(".pth")
+    }
     state_dicts.pop("pytorch_variables", None)
-    return state_dicts
-
-
-def parse_json(content: bytes | str, name: str) -> Any:
-    """JSON as plain values.
-
-    :raises InvalidFileError: if it is none, or nested too deeply.
-    """
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InvalidFileError(f"{name} cannot be read: {first_line(error)}") from error
+    return encoded, state_dicts
 
 
 def read_system_info(path: PathOrFile) -> str:
     """What the machine that saved a zip was running."""
-    entries = read_zip_entries(read_bytes(path, suffix=".zip"), name_of(path))
+    entries = read_zip_entries(read_bytes(path, ".zip"), name_of(path))
     return entries["system_info.txt"].decode(errors="replace") if "system_info.txt" in entries else "(not recorded)"
 
 
@@ -294,7 +259,7 @@ def read_tensors(path: PathOrFile, device: th.device | str = "cpu", suffix: str 
 
     :raises InvalidFileError: if the file is damaged or holds anything but tensors and plain values.
     """
-    return load_tensors(read_bytes(path, suffix=suffix), name_of(path), device)
+    return load_tensors(read_bytes(path, suffix), name_of(path), device)
 
 
 def name_of(path: PathOrFile) -> str:

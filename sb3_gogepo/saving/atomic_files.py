@@ -62,12 +62,14 @@ def _mode_for(target: pathlib.Path) -> int:
         return 0o666 & ~umask
 
 
-def read_bytes(path: PathOrFile, suffix: str) -> bytes:
-    """All bytes of a path (``suffix`` is tried too) or of an open binary file."""
+def read_bytes(path: PathOrFile, *suffixes: str) -> bytes:
+    """All bytes of an open binary file, or of a path.
+
+    :param suffixes: tried in this order where there is no file of the path itself.
+    :raises FileNotFoundError: if there is none of these files.
+    """
     if not isinstance(path, (str, os.PathLike)):
         path.seek(0)
         return path.read()
-    file = pathlib.Path(path)
-    if not file.is_file() and pathlib.Path(f"{file}{suffix}").is_file():
-        file = pathlib.Path(f"{file}{suffix}")
-    return file.read_bytes()
+    candidates = [pathlib.Path(f"{os.fspath(path)}{suffix}") for suffix in ("", *suffixes)]
+    return next((file for file in candidates if file.is_file()), candidates[0]).read_bytes()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sb3_gogepo.saving.atomic_files import sync_folder
 
-CHECKPOINT_NAME = re.compile(r"checkpoint_(\d+)_(\d+)_steps")
+CHECKPOINT_NAME = re.compile(r"checkpoint_\d+_\d+_steps")
 MODEL_FILE, BUFFER_FILE, RUN_STATE_FILE = "model.zip", "replay_buffer.pkl", "run_state.pt"
 #: what a process that was killed while writing or deleting leaves behind
 HIDDEN_PREFIX = ".checkpoint_"
@@ -24,8 +24,8 @@ HIDDEN_PREFIX = ".checkpoint_"
 def list_checkpoints(folder: str | PathLike[str]) -> list[Path]:
     """The checkpoints in a folder, the oldest first; none if there is no such folder."""
     paths = Path(folder).iterdir() if Path(folder).is_dir() else ()
-    found = [(int(match[1]), path) for path in paths if (match := CHECKPOINT_NAME.fullmatch(path.name)) and path.is_dir()]
-    return [path for _, path in sorted(found)]
+    found = [path for path in paths if CHECKPOINT_NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.split("_")[1]))
 
 
 def latest_checkpoint(folder: str | PathLike[str]) -> Path | None:
@@ -35,9 +35,7 @@ def latest_checkpoint(folder: str | PathLike[str]) -> Path | None:
 
 def steps_of(checkpoint: Path) -> int:
     """The env steps a checkpoint's run had made."""
-    match = CHECKPOINT_NAME.fullmatch(checkpoint.name)
-    assert match is not None
-    return int(match[2])
+    return int(checkpoint.name.split("_")[2])
 
 
 def write_checkpoint(folder: str | PathLike[str], num_timesteps: int, keep_last: int, write: Callable[[Path], None]) -> Path:
@@ -50,7 +48,7 @@ def write_checkpoint(folder: str | PathLike[str], num_timesteps: int, keep_last:
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     existing = list_checkpoints(root)
-    number = 1 + (int(CHECKPOINT_NAME.fullmatch(existing[-1].name)[1]) if existing else 0)  # type: ignore[index]
+    number = 1 + (int(existing[-1].name.split("_")[1]) if existing else 0)
     temporary = Path(tempfile.mkdtemp(dir=root, prefix=HIDDEN_PREFIX))
     try:
         temporary.chmod(root.stat().st_mode & 0o777)  # mkdtemp makes private folders

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.save_util import recursive_getattr
@@ -21,6 +19,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces, get_system_
 
 from sb3_gogepo.checks import check_number
 from sb3_gogepo.saving import archive
+from sb3_gogepo.saving.atomic_files import read_bytes
 from sb3_gogepo.saving.checkpoints import BUFFER_FILE, MODEL_FILE, RUN_STATE_FILE, latest_checkpoint, write_checkpoint
 from sb3_gogepo.saving.load_checks import (
     check_acts,
@@ -28,10 +27,9 @@ from sb3_gogepo.saving.load_checks import (
     check_policy_fits,
     check_settings,
     constructor_arguments,
-    withholds_rollout_kwargs,
 )
 from sb3_gogepo.saving.run_state import IterationStart, encode_run_state, generator_states, iteration_start, restore_run_state
-from sb3_gogepo.saving.untrusted import InvalidFileError, check_finite
+from sb3_gogepo.saving.untrusted import InvalidFileError, load_tensors, refusing
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="PicklefreeAlgorithm")
 
@@ -88,16 +86,8 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         super().set_random_seed(self.seed)
 
     def _excluded_save_params(self) -> list[str]:
-        return [
-            *super()._excluded_save_params(),
-            "replay_buffer",
-            "_last_obs",
-            "_last_original_obs",
-            "_last_episode_starts",
-            "action_noise",
-            "lr_schedule",
-            "_iteration_start",
-        ]
+        of_episodes = ["_last_obs", "_last_original_obs", "_last_episode_starts", "_iteration_start"]
+        return [*super()._excluded_save_params(), *of_episodes, "action_noise", "lr_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", *(f"policy.{name}" for name in self.policy.optimizer_names)], []
@@ -138,7 +128,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         :param trust: allow the file to name classes outside torch, SB3 and this package, and pickles. Without it no
             code from the file is run.
         :param kwargs: attributes to overwrite, e.g. a ``learning_rate`` schedule that could not be saved.
-        :raises InvalidFileError: if the file is damaged, of another algorithm, or needs ``trust``; a ValueError.
+        :raises InvalidFileError: if the file is damaged, of another algorithm, or needs ``trust``. It is a ValueError.
         :raises ValueError: if ``env`` has other spaces, or a value that replaces a saved one is outside its range.
         """
         if print_system_info:
@@ -147,36 +137,38 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             print("== SAVED MODEL SYSTEM INFO ==")
             print(archive.read_system_info(path))
         given, name = {**(custom_objects or {}), **kwargs}, archive.name_of(path)
-        skip = frozenset(given) - {"policy_kwargs"}
-        settings, state_dicts = archive.read_zip(path, cls.__name__, device=device, trust=trust, skip=skip)
-        cls._settle_policy(settings, given, name)
-        policy_arguments = {**{key: settings[key] for key in _SPACES}, **settings["policy_kwargs"]}
-        check_policy_fits(settings["policy_class"], policy_arguments, state_dicts.get("policy"), name)
-        if withholds_rollout_kwargs(settings, trust):  # as if they could not be saved: learn asks for them
+        encoded, state_dicts = archive.read_zip(path, cls.__name__, device=device)
+        needed = {key: value for key, value in encoded.items() if key not in given or key == "policy_kwargs"}
+        settings = archive.decode_settings(needed, trust, name)
+        cls._replace_policy_settings(settings, given, name)
+        with refusing(f"the networks in {name} do not fit its settings"):
+            arguments = {**{key: settings[key] for key in _SPACES}, **settings["policy_kwargs"]}
+            check_policy_fits(settings["policy_class"], arguments, state_dicts.get("policy", {}))
+        rollout_kwargs = settings.get("rollout_kwargs")
+        if isinstance(rollout_kwargs, dict) and "ray_init_kwargs" in rollout_kwargs and not trust:
+            # Whoever says how to start Ray, or where it is, can run any code: learn asks the user for them
             settings["rollout_kwargs"] = archive.UnsavedValue("ray_init_kwargs of a file")
         model = cls._from_settings(settings, given, env, device, name)
-        model._take_over(state_dicts, True, device, name)
+        model._load_networks(state_dicts, True, device, name)
         model.set_random_seed(given.get("seed"))
         return model
 
     @classmethod
-    def _settle_policy(cls, settings: dict[str, Any], given: dict[str, Any], name: str) -> None:
-        """Let a file's settings have what its policy is made of, where the user gives what could not be saved."""
-        settings.update({key: given[key] for key in ("policy_class", *_SPACES) if key in given})
-        policy_class, saved_kwargs = settings.get("policy_class"), settings.get("policy_kwargs")
-        policy_kwargs = given.get("policy_kwargs", saved_kwargs)
+    def _replace_policy_settings(cls, settings: dict[str, Any], given: dict[str, Any], name: str) -> None:
+        """Put what the user gives in the place of a file's settings that make its policy; they may not have been saved.
+
+        :raises InvalidFileError: if there is no policy class of this algorithm, or there are no ``policy_kwargs``.
+        :raises ValueError: if the user's ``policy_kwargs`` are not those in the file.
+        """
+        saved_kwargs = settings.get("policy_kwargs")
+        settings.update({key: given[key] for key in ("policy_class", "policy_kwargs", *_SPACES) if key in given})
+        policy_class, policy_kwargs = settings.get("policy_class"), settings.get("policy_kwargs")
         if not (isinstance(policy_class, type) and issubclass(policy_class, tuple(cls.policy_aliases.values()))):
             raise InvalidFileError(f"policy_class must be a policy class of {cls.__name__}, got {policy_class!r} from {name}")
         if isinstance(policy_kwargs, archive.UnsavedValue):
             raise InvalidFileError(f"{name} lacks policy_kwargs, which could not be saved: pass policy_kwargs when loading")
-        if not isinstance(policy_kwargs, dict):
-            raise InvalidFileError(f"policy_kwargs must be a dict, got {policy_kwargs!r} from {name}")
         if isinstance(saved_kwargs, dict) and not _are_equal(policy_kwargs, saved_kwargs):
             raise ValueError(f"policy_kwargs must equal the saved {saved_kwargs}, got {policy_kwargs}")
-        settings["policy_kwargs"] = policy_kwargs
-        own_spaces = {key: settings.get(key) for key in _SPACES}
-        if not all(isinstance(space, spaces.Space) for space in own_spaces.values()):
-            raise InvalidFileError(f"observation_space and action_space must be spaces, got {own_spaces} from {name}")
 
     @classmethod
     def _from_settings(
@@ -184,14 +176,14 @@ class PicklefreeAlgorithm(BaseAlgorithm):
     ) -> SelfAlgorithm:
         """A model with new networks, of a file's settings and what the user gives in place of some of them."""
         own: dict[str, Any] = dict(policy=settings["policy_class"], device=device, _init_setup_model=False)
-        make: Callable[..., SelfAlgorithm] = partial(cls, **own)
         try:
-            check_number("verbose", settings.get("verbose", 0), minimum=0, integer=True)  # the first model does not speak
-            model = make(env=None, **constructor_arguments(cls, {**settings, "verbose": 0}))
-        except (ValueError, TypeError) as error:
-            raise InvalidFileError(f"{name} holds a wrong setting: {error}") from error
-        check_settings(model, settings, name)
-        model = make(env=env, **constructor_arguments(cls, {**settings, **given}))  # now it is not the file's fault
+            model = cls(**own, env=env, **constructor_arguments(cls, {**settings, **given}))
+        except Exception:
+            with refusing(f"{name} holds a wrong setting"):
+                cls(**own, env=None, **constructor_arguments(cls, settings))
+            raise  # it is not the file's fault
+        with refusing(f"{name} holds a wrong setting"):
+            check_settings(model, settings)
         if model.env is not None:
             check_for_correct_spaces(model.env, settings["observation_space"], settings["action_space"])
             settings["n_envs"] = model.n_envs
@@ -199,40 +191,36 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             if isinstance(settings.get(buffer), archive.UnsavedValue):
                 settings[buffer] = None
         model.__dict__.update({**settings, **given})
-        try:
+        with refusing(f"the networks in {name} do not fit its settings"):
             model._setup_model()
-        except Exception as error:  # whatever wrong values lead to
-            raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
         return model
 
-    def _take_over(self, state_dicts: dict[str, Any], exact_match: bool, device: th.device | str, name: str) -> None:
+    def _load_networks(self, state_dicts: dict[str, Any], exact_match: bool, device: th.device | str, name: str) -> None:
         """``set_parameters`` with what a file holds.
 
         :raises InvalidFileError: if it does not fit or does not work; the parameters may have changed then.
         """
-        optimizers = [recursive_getattr(self.policy, optimizer) for optimizer in self.policy.optimizer_names]
-        fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
-        try:
-            check_finite(state_dicts, name)
+        with refusing(f"the networks in {name} do not fit its settings"):
             self.set_parameters(state_dicts, exact_match=exact_match, device=device)
-            for optimizer, fresh_groups in zip(optimizers, fresh, strict=True):
-                check_optimizer(optimizer, fresh_groups, name)
-        except Exception as error:  # whatever wrong values lead to
-            raise InvalidFileError(f"the networks in {name} do not fit its settings: {error}") from error
-        check_acts(self.policy, name)
+            for optimizer in self.policy.optimizer_names:
+                check_optimizer(recursive_getattr(self.policy, optimizer))
+        with refusing(f"the policy in {name} cannot act"):
+            check_acts(self.policy)
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
         """As SB3's; ``predict`` uses the new parameters at once.
 
-        :raises InvalidFileError: if a path is given, and its file is damaged, of another algorithm or does not fit; the
+        :param load_path_or_dict: parameters as of ``get_parameters``, or a file that :meth:`save` wrote.
+        :param exact_match: must all parameters be there?
+        :raises InvalidFileError: if the file is damaged, of another algorithm or does not fit; the
             present parameters are kept then.
         """
-        if isinstance(load_path_or_dict, (str, os.PathLike)):
+        if not isinstance(load_path_or_dict, dict):
             name = archive.name_of(load_path_or_dict)
-            state_dicts = archive.read_state_dicts(load_path_or_dict, type(self).__name__, device=device)
+            _, state_dicts = archive.read_zip(load_path_or_dict, type(self).__name__, device=device)
             before = copy.deepcopy(self.get_parameters())
             try:
-                self._take_over(state_dicts, exact_match, device, name)
+                self._load_networks(state_dicts, exact_match, device, name)
             except InvalidFileError:
                 self.set_parameters(before, device=device)
                 raise
@@ -249,17 +237,17 @@ class PicklefreeAlgorithm(BaseAlgorithm):
 
         For that, the run's seed comes back, too; to go on otherwise, call ``set_random_seed`` afterwards.
 
+        :param path: ``.pt`` and ``.pkl`` may be left out.
         :param truncate_last_traj: accepted because RL Zoo passes it; there are no unfinished trajectories here.
         :raises InvalidFileError: if the file is damaged, or its policies have another size; the present buffer is kept then.
         """
-        state, name = archive.read_tensors(path, suffix=".pt"), archive.name_of(path)
+        name = archive.name_of(path)
+        state = load_tensors(read_bytes(path, ".pt", ".pkl"), name)
         buffer = self._make_replay_buffer()
-        try:
+        with refusing(f"{name} does not hold a replay buffer of this {type(self).__name__}"):
             run_seed = state.pop("run_seed", self.run_seed)  # older files lack it
             check_number("run_seed", run_seed, minimum=0, integer=True)
             buffer.load_state_dict(state)
-        except Exception as error:  # whatever wrong values lead to
-            raise InvalidFileError(f"{name} does not hold a replay buffer of this {type(self).__name__}: {error}") from error
         self.replay_buffer, self.run_seed = buffer, run_seed
 
     def save_checkpoint(self, folder: str | os.PathLike[str], keep_last: int = 2) -> Path:
@@ -317,10 +305,8 @@ class PicklefreeAlgorithm(BaseAlgorithm):
             # learn resets an env it has not seen, which a VecNormalize would count as one more observation
             self._last_obs = self.env.reset()  # type: ignore[assignment]
             self._last_episode_starts = np.ones((self.env.num_envs,), dtype=bool)
-        try:
+        with refusing(f"'{path}' does not fit this {type(self).__name__}"):
             restore_run_state(state, self.get_vec_normalize_env())
-        except Exception as error:  # whatever wrong values lead to
-            raise InvalidFileError(f"'{path}' does not fit this {type(self).__name__}: {error}") from error
 
 
 def draw_seed() -> int:

@@ -17,8 +17,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_gogepo.saving.untrusted import check_finite
-
 #: attributes that change while episodes run; everything else changes between them
 COUNTERS = ("num_timesteps", "ep_info_buffer", "ep_success_buffer")
 STATISTICS = ("obs_rms", "ret_rms")
@@ -79,17 +77,9 @@ def encode_run_state(state: dict[str, Any]) -> dict[str, Any]:
 def restore_run_state(state: dict[str, Any], vec_normalize: VecNormalize | None) -> None:
     """Take over what :func:`encode_run_state` gave. If that fails, nothing has changed.
 
-    :raises ValueError: if something is not finite or no such state, or statistics are for other observations, or missing.
+    :raises Exception: if it is no such state, or statistics are for other observations, or missing.
     """
-    check_finite(state, "the run's state")
-    numpy_state = _decode_numpy_state(state)
-    version, numbers, gauss_next = json.loads(state["python"])
-    if not (gauss_next is None or math.isfinite(gauss_next)):
-        raise ValueError(f"gauss_next must be a finite number or None, got {gauss_next}")
-    python_state = (version, tuple(numbers), gauss_next)
-    # what the generators themselves refuse, they refuse here
-    random.Random().setstate(python_state)
-    th.Generator().set_state(state["torch"])
+    numpy_state, python_state = _decode_generator_states(state)
     statistics = {} if vec_normalize is None else _decode_statistics(state, vec_normalize)
     random.setstate(python_state)
     np.random.set_state(numpy_state)
@@ -103,15 +93,20 @@ def restore_run_state(state: dict[str, Any], vec_normalize: VecNormalize | None)
             running[key].mean, running[key].var, running[key].count = moments
 
 
-def _decode_numpy_state(state: dict[str, Any]) -> tuple[str, np.ndarray, int, int, float]:
-    """NumPy itself does not look at the position: it would read whatever lies that far from the numbers."""
-    name, position, has_gauss, gauss = json.loads(state["numpy_position"])
-    keys = state["numpy"].numpy()
-    if name != "MT19937" or keys.shape != (624,) or not (isinstance(position, int) and 0 <= position <= 624):
-        raise ValueError(f"it holds no state of NumPy's generator: {name!r}, {keys.shape} numbers, position {position!r}")
-    if has_gauss not in (0, 1) or not math.isfinite(gauss):
-        raise ValueError(f"it holds no state of NumPy's generator: {has_gauss!r}, {gauss!r}")
-    return name, keys.astype(np.uint32), position, int(has_gauss), float(gauss)
+def _decode_generator_states(state: dict[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """States of NumPy's and Python's generator. What new generators refuse, torch's too, is refused here."""
+    name, position, has_gauss, numpy_gauss = json.loads(state["numpy_position"])
+    version, numbers, python_gauss = json.loads(state["python"])
+    if not 0 <= position <= 624:  # NumPy would read whatever lies there
+        raise ValueError(f"the position of NumPy's generator must be in [0, 624], got {position}")
+    if not (math.isfinite(numpy_gauss) and math.isfinite(python_gauss or 0.0)):
+        raise ValueError(f"the generators' next numbers must be finite, got {numpy_gauss} and {python_gauss}")
+    numpy_state = (name, state["numpy"].numpy().astype(np.uint32), position, has_gauss, numpy_gauss)
+    python_state = (version, tuple(numbers), python_gauss)
+    np.random.RandomState().set_state(numpy_state)
+    random.Random().setstate(python_state)
+    th.Generator().set_state(state["torch"])
+    return numpy_state, python_state
 
 
 def _decode_statistics(state: dict[str, Any], vec_normalize: VecNormalize) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:

@@ -399,6 +399,17 @@ def test_a_failed_buffer_load_keeps_the_buffer(damage, saved, tmp_path):
     assert_same_buffer_state(model.replay_buffer.state_dict(), before)
 
 
+@pytest.mark.parametrize("saved_as", ["buffer", "buffer.pt", "buffer.pkl"])
+def test_a_buffers_suffix_may_be_left_out(saved_as, saved, tmp_path):
+    """RL Zoo and SB3's CheckpointCallback call it .pkl."""
+    model, _ = saved
+    before = model.replay_buffer.state_dict()
+    model.save_replay_buffer(tmp_path / saved_as)
+    model.learn(10)
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert_same_buffer_state(model.replay_buffer.state_dict(), before)
+
+
 def test_a_buffer_of_another_policy_size_is_named(saved, make_model, tmp_path, tiny):
     skip_without_generator(saved[0])
     make_model(policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[5])).learn(10).save_replay_buffer(tmp_path / "other")

@@ -215,7 +215,7 @@ def test_suffixes(tmp_path):
     for name, expected in [("a", "a.zip"), ("b.zip", "b.zip"), ("c.v1", "c.v1")]:
         archive.write_atomically(tmp_path / name, b"x", suffix=".zip")
         assert (tmp_path / expected).is_file()
-        assert archive.read_bytes(tmp_path / name, suffix=".zip") == b"x"
+        assert archive.read_bytes(tmp_path / name, ".zip") == b"x"
 
 
 def write_zip(path, data, **entries):
@@ -232,14 +232,14 @@ def write_zip(path, data, **entries):
         (None, "holds no 'data' entry"),
         ("{", "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
-        ("[]", "cannot be read|another algorithm"),
-        ("3", "cannot be read|another algorithm"),
+        ("[]", "cannot be read: it holds no settings"),
+        ("3", "cannot be read: it holds no settings"),
         ("{}", "was saved by another algorithm, not by GoGePo"),
         ('{"algorithm": "UDRL"}', "was saved by UDRL, not by GoGePo"),
     ],
 )
 def test_zips_that_are_no_models(tmp_path, data, message):
-    write_zip(tmp_path / "m.zip", data)
+    write_zip(tmp_path / "m.zip", data, other=b"")
     with pytest.raises(ValueError, match=message):
         archive.read_zip(tmp_path / "m.zip", "GoGePo")
 
@@ -248,7 +248,7 @@ def test_a_damaged_entry_is_found(tmp_path):
     write_zip(tmp_path / "m.zip", '{"algorithm": "GoGePo", "text": "untouched"}')
     content = (tmp_path / "m.zip").read_bytes()
     (tmp_path / "m.zip").write_bytes(content.replace(b"untouched", b"tampered!", 1))
-    with pytest.raises(ValueError, match=r"m\.zip' is damaged: entry 'data' fails its checksum"):
+    with pytest.raises(ValueError, match=r"m\.zip' is not a complete zip file .* Bad CRC-32 for file 'data'"):
         archive.read_zip(tmp_path / "m.zip", "GoGePo")
 
 

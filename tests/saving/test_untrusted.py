@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -84,7 +85,8 @@ def test_canaries_instead_of_other_files_are_not_run(protocol, saved, tmp_path):
             dict(policy_class={"__type__": "class", "module": "torch.optim", "name": "Adam"}),
             "must be a policy class of GoGePo",
         ),
-        (dict(x={"__type__": "ndarray", "dtype": "(100000,100000)f8", "values": [1]}), "is no dtype of numbers"),
+        (dict(x={"__type__": "ndarray", "dtype": "(1000,1000)f8", "values": [1]}), "is no dtype of numbers"),
+        (dict(x={"__type__": "ndarray", "dtype": "U1000000", "values": [1]}), "is no dtype of numbers"),
         (dict(x={"__type__": "ndarray", "dtype": "O", "values": [1]}), "is no dtype of numbers"),
     ],
     ids=str,
@@ -128,23 +130,23 @@ def test_deep_and_long_json(nested, saved):
 @pytest.mark.parametrize(
     ("entries", "compression", "message"),
     [
-        ([("data", b"0" * 10**6)], zipfile.ZIP_DEFLATED, "compressed or encrypted entry, 'data'"),
-        ([("../data", b"")], zipfile.ZIP_STORED, r"an entry of the name '\.\./data'"),
-        ([("/data", b"")], zipfile.ZIP_STORED, "an entry of the name '/data'"),
-        ([(str(i), b"") for i in range(11)], zipfile.ZIP_STORED, "or too many"),
+        ([("data", b"0" * 10**6)], zipfile.ZIP_DEFLATED, "it holds a compressed entry"),
+        ([("data", b"1"), ("data", b"2")], zipfile.ZIP_STORED, "two entries of the same name"),
     ],
-    ids=["bomb", "parent", "root", "many"],
+    ids=["bomb", "twice"],
 )
-def test_zips_that_would_do_harm(entries, compression, message, monkeypatch):
-    monkeypatch.setattr(untrusted, "MAX_ENTRIES", 10)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_zips_that_would_do_harm(entries, compression, message):
     with pytest.raises(InvalidFileError, match=message):
         untrusted.read_zip_entries(write_entries(entries, compression), "x")
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_entries_of_one_name():
-    with pytest.raises(InvalidFileError, match="some of the same name"):
-        untrusted.read_zip_entries(write_entries([("data", b"1"), ("data", b"2")]), "x")
+def test_zips_that_claim_to_hold_more_than_their_size():
+    """Python before 3.11.8 reads entries that lie inside each other, each of which is as large as the file."""
+    content = bytearray(write_entries([("data", b"0" * 10**5)]))
+    struct.pack_into("<LL", content, content.index(b"PK\x01\x02") + 20, 10**9, 10**9)
+    with pytest.raises(InvalidFileError, match="claims to hold more than its own size"):
+        untrusted.read_zip_entries(bytes(content), "x")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +172,8 @@ def test_numbers_that_are_not_finite_are_refused(saved):
         for name in ("policy.pth", f"policy.{model.policy.optimizer_names[0]}.pth"):
             entries = read_entries(path.read_bytes())
             state = th.load(io.BytesIO(entries[name]), weights_only=True)
-            first = next(untrusted.tensors_in(state))
-            first.fill_(value)
+            tensors = state if name == "policy.pth" else state["state"][0]
+            next(iter(tensors.values())).fill_(value)
             entries[name] = torch_bytes(state)
             with pytest.raises(InvalidFileError, match="not finite"):
                 type(model).load(io.BytesIO(write_entries(list(entries.items()))))
