@@ -6,10 +6,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import bootstrap
 
 from benchmarks.report.data import ENVS, Group
 
-N_RESAMPLES = 10_000
+N_RESAMPLES = 20_000
+#: resamples in memory at a time
+BATCH = 500
 #: a bootstrap interval of fewer seeds is far too narrow
 MIN_SEEDS = 5
 
@@ -31,10 +34,10 @@ def estimate_mean(samples: np.ndarray) -> Estimate:
         return Estimate(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
     if n_seeds < MIN_SEEDS:
         return Estimate(mean, samples.min(axis=0), samples.max(axis=0))
-    counts = np.random.default_rng(0).multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=N_RESAMPLES)
-    means = np.tensordot(counts / n_seeds, samples, axes=1)  # (N_RESAMPLES, ...)
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return Estimate(mean, low, high)
+    interval = bootstrap(
+        (samples,), np.mean, n_resamples=N_RESAMPLES, batch=BATCH, axis=0, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return Estimate(mean, interval.low, interval.high)
 
 
 def common_curve(group: Group, axis: str) -> tuple[np.ndarray, Estimate]:

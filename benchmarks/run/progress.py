@@ -1,4 +1,4 @@
-"""What a run looks like while it runs: a live table with rich on a terminal, otherwise plain lines."""
+"""What a run looks like while it runs: rich's progress bars on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -101,48 +101,38 @@ def describe(view: CellView) -> str:
 
 
 class RichDisplay:
-    """A table of all cells that are not finished, redrawn in place."""
+    """rich's progress bars: of all cells together, then of each; of many cells, of those that failed, run or come next."""
 
     def __init__(self, max_rows: int = 40) -> None:
-        from rich.live import Live
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self.max_rows = max_rows
-        self.live = Live(refresh_per_second=2)
+        self.progress = Progress(BarColumn(bar_width=20), TextColumn("{task.description}", markup=False), refresh_per_second=2)
+        self.all = self.progress.add_task("")
+        self.tasks: dict[Cell, Any] = {}
 
     def __enter__(self) -> RichDisplay:
-        self.live.__enter__()
+        self.progress.start()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.live.__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
 
     def show(self, views: list[CellView]) -> None:
-        """Redraw."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        table = Table(caption=summarize(views))
-        for name in ("algo", "env", "seed", "state", "", "steps", "return", "time left"):
-            table.add_column(name, justify="right" if name in ("seed", "steps", "return", "time left") else "left")
+        """Update all bars."""
         order = ["failed", "running", "waiting", "finished"]
-        for view in sorted(views, key=lambda view: order.index(view.state))[: self.max_rows]:
-            table.add_row(
-                view.cell.algo,
-                view.cell.env,
-                str(view.cell.seed),
-                view.state,
-                ProgressBar(total=1, completed=view.share, width=20),
-                f"{view.timesteps:,}",
-                "" if view.last_return is None else f"{view.last_return:.1f}",
-                describe_time(view.seconds_left),
-            )
-        if len(views) > self.max_rows:
-            table.add_row(f"... {len(views) - self.max_rows} more")
-        self.live.update(table)
+        shown = sorted(views, key=lambda view: order.index(view.state))[: self.max_rows]
+        done = sum(view.share for view in views)
+        self.progress.update(self.all, description=summarize(views), completed=done, total=len(views))
+        for view in views:
+            if view.cell not in self.tasks:
+                self.tasks[view.cell] = self.progress.add_task("", total=1)
+            bar = self.tasks[view.cell]
+            self.progress.update(bar, description=describe(view), completed=view.share, visible=view in shown)
 
 
 def make_display() -> Any:
-    """The table if this is a terminal and rich is there."""
+    """The bars if this is a terminal and rich is there."""
     if sys.stdout.isatty():
         try:
             return RichDisplay()

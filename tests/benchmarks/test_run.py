@@ -14,7 +14,7 @@ from benchmarks.run import __main__ as run
 from benchmarks.run import local_runner
 from benchmarks.run.layout import ROOT, Cell, read_json
 from benchmarks.run.options import check_arguments
-from benchmarks.run.progress import CellView, PlainDisplay, describe_time
+from benchmarks.run.progress import CellView, PlainDisplay, RichDisplay, describe_time
 from benchmarks.run.tracks import settings_of
 from tests.benchmarks.synthetic import write_cell
 
@@ -117,6 +117,20 @@ def test_progress_of_a_running_cell(options):
     assert view.refresh() == "running"
     assert (view.share, view.seconds_left, view.last_return) == (0.25, 30, 7.5)
     assert describe_time(3723) == "1:02:03"
+
+
+def test_bars_of_the_cells(options, capsys):
+    pytest.importorskip("rich", reason="rich is not installed: pip install -e '.[plots]'")
+    views = [CellView(Cell("paper", "ars", "A", seed), options) for seed in range(3)]
+    views[0].state, views[0].timesteps = "finished", 1000
+    views[2].state, views[2].timesteps, views[2].last_return = "running", 250, 7.5
+    with RichDisplay(max_rows=2) as display:
+        display.show(views[:1])
+        display.show(views)
+    printed = capsys.readouterr().out
+    assert "1 finished, 1 running, 1 waiting of 3 cells" in printed
+    assert "paper/ars/A/2: running, 25% of 1,000 steps, return 7.5" in printed
+    assert "paper/ars/A/0" not in printed  # no room
 
 
 @pytest.mark.parametrize(
