@@ -19,6 +19,8 @@ from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_gogepo.checks import check_number
+
 _VERSIONS = {
     "Ant": ("v2", "v3"),
     "HalfCheetah": ("v2", "v3"),
@@ -107,3 +109,20 @@ def alive_bonus(env: VecEnv) -> float:
             return float(bonus)
         case _:
             return 0.0
+
+
+def settle_alive_bonus_offset(value: float | None, env: VecEnv | None, verbose: int) -> float:
+    """What is added to each step's reward: ``value``, or, where the user leaves it open, minus the env's :func:`alive_bonus`.
+
+    :raises ValueError: if ``value`` is no finite number.
+    """
+    if value is not None:
+        check_number("alive_bonus_offset", value)
+        return value
+    bonus = 0.0 if env is None else alive_bonus(env)
+    if bonus and verbose >= 1:
+        print(
+            f"The env pays {bonus:g} a step for staying alive. Commands and the returns learned from are without it;"
+            " alive_bonus_offset=0 keeps it."
+        )
+    return 0.0 - bonus

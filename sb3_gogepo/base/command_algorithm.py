@@ -6,24 +6,21 @@ a candidate is, how it acts, what is stored of it, and how to train.
 
 from __future__ import annotations
 
-import math
-import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
-import torch as th
 from gymnasium import spaces
-from gymnasium.envs.registration import registry
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
+from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gogepo.base.command_sweep import CommandSweep, sweep_commands
+from sb3_gogepo.base.arguments import split_policy_and_env
+from sb3_gogepo.base.command_sweep import CommandSweep, check_commands, sweep_commands
 from sb3_gogepo.base.learning_algorithm import LearningAlgorithm
 from sb3_gogepo.checks import (
     check_action_space,
@@ -35,12 +32,10 @@ from sb3_gogepo.checks import (
     check_schedule,
     check_train_freq,
 )
-from sb3_gogepo.envs import alive_bonus, is_env_fn, make_env
-from sb3_gogepo.errors import NonFiniteError
+from sb3_gogepo.envs import is_env_fn, make_env, settle_alive_bonus_offset
 from sb3_gogepo.networks.denormals import flush_denormals
-from sb3_gogepo.networks.policies import check_command
 from sb3_gogepo.rollouts.collector import Candidates, EpisodeCollector, find_too_large
-from sb3_gogepo.rollouts.faults import Discard, warn
+from sb3_gogepo.rollouts.faults import Discard
 from sb3_gogepo.rollouts.rollout import Actors, Episode
 from sb3_gogepo.rollouts.workers.interface import check_rollout
 from sb3_gogepo.saving.picklefree_algorithm import draw_seed
@@ -52,7 +47,7 @@ SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 class CommandAlgorithm(LearningAlgorithm):
     """Base class of the algorithms that act on commands.
 
-    Parameters are SB3's, except:
+    Parameters are SB3's, except these. Those not listed are forwarded to SB3's ``BaseAlgorithm``.
 
     :param policy: policy alias or class; or, when ``env`` is None, the env: ``GoGePo("Hopper-v3")``.
     :param buffer_size: entries of the replay buffer.
@@ -83,6 +78,7 @@ class CommandAlgorithm(LearningAlgorithm):
 
     def __init__(
         self,
+        *,
         policy: str | type[BasePolicy] | GymEnv,
         env: GymEnv | str | Callable[[], gym.Env] | None,
         learning_rate: float | Schedule,
@@ -96,22 +92,19 @@ class CommandAlgorithm(LearningAlgorithm):
         rollout_backend: str,
         rollout_workers: int | None,
         rollout_kwargs: dict[str, Any] | None,
-        stats_window_size: int,
-        tensorboard_log: str | None,
-        policy_kwargs: dict[str, Any] | None,
         verbose: int,
         seed: int | None,
-        device: th.device | str,
+        **kwargs: Any,
     ) -> None:
         name = type(self).__name__
-        policy, env = self._split_policy_and_env(policy, env)
+        policy, env = split_policy_and_env(policy, env, self.policy_aliases)
         check_schedule("learning_rate", learning_rate)
         check_number("buffer_size", buffer_size, minimum=1, integer=True)
         check_number("batch_size", batch_size, minimum=1, integer=True)
         if n_candidates is not None:
             check_number("n_candidates", n_candidates, minimum=1, integer=True)
         check_bool("normalize_observations", normalize_observations)
-        check_sb3_arguments(stats_window_size, tensorboard_log, policy_kwargs, verbose, seed)
+        check_sb3_arguments(verbose=verbose, seed=seed, **{name: kwargs[name] for name in kwargs if name != "device"})
         check_choice("on_non_finite", on_non_finite, ("discard", "raise"))
         check_rollout(rollout_backend, rollout_workers, rollout_kwargs)
         env_fn = env if is_env_fn(env) else None
@@ -123,21 +116,18 @@ class CommandAlgorithm(LearningAlgorithm):
             policy=cast(Any, policy),
             env=env,
             learning_rate=learning_rate,
-            policy_kwargs=policy_kwargs,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
             verbose=verbose,
-            device=device,
             support_multi_env=True,
             seed=seed,
             supported_action_spaces=(spaces.Box, spaces.Discrete),
+            **kwargs,
         )
         self.buffer_size = buffer_size
         self.batch_size = batch_size
         self.train_freq = check_train_freq(train_freq)
         self.n_candidates = n_candidates
         self.n_warm_up_episodes = 0  # before the first training; subclasses may have more
-        self.alive_bonus_offset = self._check_alive_bonus_offset(alive_bonus_offset)
+        self.alive_bonus_offset = settle_alive_bonus_offset(alive_bonus_offset, self.env, self.verbose)
         self.normalize_observations = normalize_observations
         self.on_non_finite = on_non_finite
         self.rollout_backend = rollout_backend
@@ -159,43 +149,9 @@ class CommandAlgorithm(LearningAlgorithm):
 
     # ------------------------------------------------------------------ set-up
 
-    @classmethod
-    def _split_policy_and_env(cls, policy: Any, env: Any) -> tuple[Any, Any]:
-        """``GoGePo("Hopper-v3")`` and ``GoGePo(env)`` mean ``GoGePo("MlpPolicy", env)``."""
-        if isinstance(policy, type) and issubclass(policy, tuple(cls.policy_aliases.values())):
-            return policy, env
-        if isinstance(policy, str) and policy in cls.policy_aliases:
-            return policy, env
-        aliases = ", ".join(cls.policy_aliases)
-        if env is not None:
-            kinds = ", ".join(kind.__name__ for kind in cls.policy_aliases.values())
-            allowed = f"one of {aliases} or a class derived from {kinds}"
-            raise ValueError(f"policy must be {allowed} when env is given, got {policy!r}")
-        if isinstance(policy, str) and ":" not in policy and policy not in registry:
-            message = f"policy must be one of {aliases}, a policy class or, alone, a registered env id, got {policy!r}"
-            try:
-                gym.spec(policy)
-            except gym.error.Error as error:  # knows ids that are nearly the same
-                raise ValueError(f"{message}. {error}") from error
-            raise ValueError(message)
-        return "MlpPolicy", policy
-
-    def _check_alive_bonus_offset(self, value: float | None) -> float:
-        """The value, or what it is for this env where the user leaves it open."""
-        if value is not None:
-            check_number("alive_bonus_offset", value)
-            return value
-        bonus = 0.0 if self.env is None else alive_bonus(self.env)
-        if bonus and self.verbose >= 1:
-            print(
-                f"The env pays {bonus:g} a step for staying alive. Commands and the returns learned from are without it;"
-                " alive_bonus_offset=0 keeps it."
-            )
-        return 0.0 - bonus
-
     def _setup_model(self) -> None:
         self.train_freq = check_train_freq(self.train_freq)  # load may have replaced it, and the next
-        self.alive_bonus_offset = self._check_alive_bonus_offset(self.alive_bonus_offset)
+        self.alive_bonus_offset = settle_alive_bonus_offset(self.alive_bonus_offset, self.env, self.verbose)
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
@@ -257,11 +213,6 @@ class CommandAlgorithm(LearningAlgorithm):
                 next_log = self._episode_num + log_interval
                 self.dump_logs()
         self._iteration_start = iteration_start(self)  # a last boundary
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """As SB3's, but not below 0, where a schedule may become negative: the last episodes run over the total."""
-        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
-        self._current_progress_remaining = max(0.0, self._current_progress_remaining)
 
     def propose_candidates(self, n_candidates: int) -> Candidates:
         """The next candidates: what to act on, and reset ``seeds``."""
@@ -363,39 +314,10 @@ class CommandAlgorithm(LearningAlgorithm):
         """Make ``n_rounds`` rounds of gradient steps."""
         raise NotImplementedError
 
-    def _record_losses(self, **losses: list[th.Tensor]) -> None:
-        """Log the mean loss of each kind; those that are nan stand for gradient steps that were not made."""
-        for name, values in losses.items():
-            if not values:
-                continue
-            stacked = th.stack(values).cpu()
-            made = stacked[th.isfinite(stacked)]
-            n_skipped = len(stacked) - len(made)
-            self.logger.record(f"train/{name}", made.mean().item() if len(made) else math.nan)
-            if not n_skipped:
-                continue
-            self._skipped_steps += n_skipped
-            message = f"{name} or its gradient was not finite in {n_skipped} of {len(stacked)} gradient steps"
-            if self.on_non_finite == "raise":
-                raise NonFiniteError(f"{message}; they were not made")
-            warn(f"{message}, which were skipped")
-        self.logger.record("train/skipped_steps", self._skipped_steps)
-
     def dump_logs(self) -> None:
         """Write one log entry."""
-        assert self.ep_info_buffer is not None
-        time_elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if len(self.ep_info_buffer) > 0:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
-        if self.ep_success_buffer:
-            self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
         self.logger.record("rollout/discarded_episodes", self._discarded_num)
-        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / time_elapsed))
-        self.logger.record("time/time_elapsed", int(time_elapsed), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(step=self.num_timesteps)
+        OffPolicyAlgorithm.dump_logs(self)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------ acting on commands
 
@@ -446,19 +368,15 @@ class CommandAlgorithm(LearningAlgorithm):
         :param seed: the k-th episode of each command is reset with ``seed + k``.
         :raises ValueError: for a command that is not finite, or if there is no env, or it is needed by the training.
         """
-        values = np.array([check_command(command) for command in np.atleast_1d(np.asarray(commands, dtype=object))])
-        if not len(values):
-            raise ValueError(f"commands must hold at least one return, got {commands!r}")
+        self._warn_if_out_of_range(values := check_commands(commands))
         check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
-        self._warn_if_out_of_range(values)
         vec_env = self.env if env is None else self._wrap_env(env)
         if vec_env is None:
             raise ValueError("there is no env to evaluate in: pass env=")
         if env is None and self._collector is not None and self._collector.is_asking:
             raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
-        check_number("seed", seed, minimum=0, integer=True)
-        seeds = [int(seed) + k for k in range(n_eval_episodes)]
+        seeds = [seed + k for k in range(n_eval_episodes)]
         try:
             return sweep_commands(self.run_commands, vec_env, values, seeds, self.alive_bonus_offset)
         finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_gogepo.errors import NonFiniteError
+from sb3_gogepo.networks.policies import check_command
 from sb3_gogepo.rollouts.rollout import Episode
 
 
@@ -19,6 +20,17 @@ class CommandSweep(NamedTuple):
     mean_returns: np.ndarray
     std_returns: np.ndarray
     mean_lengths: np.ndarray
+
+
+def check_commands(commands: Any) -> np.ndarray:
+    """(n_commands,) commands as floats.
+
+    :raises ValueError: if there is none, or one is no finite number.
+    """
+    values = np.array([check_command(command) for command in np.atleast_1d(np.asarray(commands, dtype=object))])
+    if not len(values):
+        raise ValueError(f"commands must hold at least one return, got {commands!r}")
+    return values
 
 
 def sweep_commands(

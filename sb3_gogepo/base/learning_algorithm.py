@@ -69,3 +69,8 @@ class LearningAlgorithm(PicklefreeAlgorithm):
         callbacks = callback if isinstance(callback, list) else [callback]
         converted = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in callbacks]
         return super()._init_callback([*converted, CountedStepsProgressBarCallback()])
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """As SB3's, but not below 0, where a schedule may become negative: the last episodes run over the total."""
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        self._current_progress_remaining = max(0.0, self._current_progress_remaining)

@@ -41,6 +41,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
 
 from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm, PolicyCandidates
+from sb3_gogepo.base.logs import record_losses
 from sb3_gogepo.buffers.policy_buffer import PolicyBuffer
 from sb3_gogepo.checks import check_fraction, check_number, check_schedule
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
@@ -223,7 +224,7 @@ class GoGePo(GeneratorAlgorithm):
         generator_losses = [self.train_generator() for _ in range(n_rounds * self.generator_gradient_steps)]
         self._n_updates += n_rounds
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self._record_losses(evaluator_loss=evaluator_losses, generator_loss=generator_losses)
+        record_losses(self, evaluator_loss=evaluator_losses, generator_loss=generator_losses)
 
     def train_evaluator(self) -> th.Tensor:
         """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss (nan: no step)."""

@@ -35,6 +35,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.base.command_algorithm import CommandAlgorithm
+from sb3_gogepo.base.logs import record_losses
 from sb3_gogepo.checks import check_bool, check_number
 from sb3_gogepo.networks.losses import likelihood_loss
 from sb3_gogepo.networks.normalization import SMALLEST_SPREAD
@@ -270,7 +271,7 @@ class UDRL(CommandAlgorithm):
         self._n_updates += n_rounds
         self.logger.record("train/learning_rate", learning_rate)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self._record_losses(behavior_loss=[behavior_loss for behavior_loss, _ in losses])
+        record_losses(self, behavior_loss=[behavior_loss for behavior_loss, _ in losses])
         if losses:
             self.logger.record("train/reward_loss", th.stack([reward_loss for _, reward_loss in losses]).nanmean().item())
 

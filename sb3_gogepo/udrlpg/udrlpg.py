@@ -30,6 +30,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule, update_learning_rate
 
 from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm
+from sb3_gogepo.base.logs import record_losses
 from sb3_gogepo.buffers.bucket_buffer import BucketBuffer
 from sb3_gogepo.checks import check_choice, check_number
 from sb3_gogepo.networks.losses import regression_loss
@@ -185,7 +186,7 @@ class UDRLPG(GeneratorAlgorithm):
         self._n_updates += n_rounds
         self.logger.record("train/learning_rate", learning_rate)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self._record_losses(generator_loss=losses)
+        record_losses(self, generator_loss=losses)
 
     def train_generator(self) -> th.Tensor:
         """One gradient step on (G(R) - theta)^2 over stored noisy policies; returns the loss (nan: no step)."""

@@ -1,0 +1,35 @@
+"""What ``GoGePo("Hopper-v3")`` and ``GoGePo("MlpPolicy", env)`` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import registry
+from stable_baselines3.common.policies import BasePolicy
+
+
+def split_policy_and_env(policy: Any, env: Any, aliases: Mapping[str, type[BasePolicy]]) -> tuple[Any, Any]:
+    """(policy, env) where the first argument may be the env: then the policy is ``"MlpPolicy"``.
+
+    :param aliases: the algorithm's ``policy_aliases``.
+    :raises ValueError: if ``policy`` is neither an alias, nor a class of these policies, nor, alone, an env.
+    """
+    kinds = tuple(aliases.values())
+    if isinstance(policy, type) and issubclass(policy, kinds):
+        return policy, env
+    if isinstance(policy, str) and policy in aliases:
+        return policy, env
+    names = ", ".join(aliases)
+    if env is not None:
+        allowed = f"one of {names} or a class derived from {', '.join(kind.__name__ for kind in kinds)}"
+        raise ValueError(f"policy must be {allowed} when env is given, got {policy!r}")
+    if isinstance(policy, str) and ":" not in policy and policy not in registry:
+        message = f"policy must be one of {names}, a policy class or, alone, a registered env id, got {policy!r}"
+        try:
+            gym.spec(policy)
+        except gym.error.Error as error:  # knows ids that are nearly the same
+            raise ValueError(f"{message}. {error}") from error
+        raise ValueError(message)
+    return "MlpPolicy", policy
