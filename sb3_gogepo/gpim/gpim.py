@@ -167,7 +167,10 @@ class GPIM(PicklefreeAlgorithm):
             )
             for policy, reward_function in (
                 (self.policy.skill_policy, discriminator.reward_by_latent),
-                (self.policy.goal_policy, discriminator.reward_by_source if self.infer_latents else discriminator.reward_by_latent),
+                (
+                    self.policy.goal_policy,
+                    discriminator.reward_by_source if self.infer_latents else discriminator.reward_by_latent,
+                ),
             )
         )
         buffers = BufferPair(skill, goal)

@@ -54,6 +54,8 @@ class FaultGuard(gym.Wrapper):
         self.fault: str | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name == "env":  # while it is copied or unpickled
+            raise AttributeError(name)
         return getattr(self.env, name)
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
