@@ -83,21 +83,22 @@ def check_observation_space(space: spaces.Space, algorithm: str) -> None:
     raise ValueError(f"{algorithm} supports flat Box observation spaces, got {space}; {remedy}")
 
 
-def as_observations(observations: Any, space: spaces.Box, dtype: Any = None) -> np.ndarray:
+def as_observations(observations: Any, space: spaces.Space, dtype: Any = None) -> np.ndarray:
     """A copy of what envs observe, (n_envs, \\*space.shape), without further axes of size 1, as SB3's DummyVecEnv makes it.
 
     :param dtype: of the copy; None: as it is.
     :raises ValueError: for any other shape.
     """
     array = np.array(observations, dtype=dtype)
-    shape = (len(array), *space.shape)
+    of_one = space.shape or ()
+    shape = (len(array), *of_one)
     if array.shape == shape:
         return array
     axes = list(array.shape[1:])
-    while len(axes) > len(space.shape) and axes[0] == 1:
+    while len(axes) > len(of_one) and axes[0] == 1:
         del axes[0]
-    if tuple(axes) != space.shape and not (axes == [] and space.shape == (1,)):
-        raise ValueError(f"the env must observe arrays of the shape {space.shape} of its space, got {array.shape[1:]}")
+    if tuple(axes) != of_one and not (axes == [] and of_one == (1,)):
+        raise ValueError(f"the env must observe arrays of the shape {of_one} of its space, got {array.shape[1:]}")
     return array.reshape(shape)
 
 

@@ -160,6 +160,8 @@ class GPIMPolicy(PicklefreePolicy):
     def forward(self, observations: dict[str, th.Tensor], deterministic: bool = True) -> th.Tensor:
         """The env's observations -> (n, n_actions) actions of the goal-conditioned policy, in [-1, 1]."""
         seen = {key: observations[key] for key in self.goal_policy.observation_space.spaces}  # type: ignore[attr-defined]
+        if deterministic:  # the same, without SB3's distribution, which torch.export cannot follow
+            return th.tanh(self.goal_policy.actor.get_action_dist_params(seen)[0])
         return self.goal_policy.actor(seen, deterministic)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:

@@ -21,6 +21,8 @@ SMALLEST_STD, SMALLEST_RELATIVE_STD = 1e-8, 1e-6
 LARGEST_CONSTANT = 1e3
 #: Returns that vary by no more than this share of the largest count as equal.
 SMALLEST_SPREAD = 1e-6
+#: Smaller returns count as 0: float32 could not hold other commands in their unit.
+SMALLEST_RETURN = 1e-30
 
 
 class Moments(NamedTuple):
@@ -94,7 +96,7 @@ class ObservationNormalizer(nn.Module):
         return th.where(is_constant, (size / LARGEST_CONSTANT).clamp(min=1.0), std)
 
     def _divisor(self) -> th.Tensor:
-        """:meth:`_std`, plus 1e-8 as the paper's code has it, where that does not count."""
+        """:meth:`_std`, plus 1e-8 as SB3's VecNormalize has it, where that does not count."""
         std = self._std()
         return std + 1e-8 * (std > 1e-5)
 
@@ -155,5 +157,12 @@ class ReturnScaler(nn.Module):
         scaled = returns / unit
         mean = float(scaled.mean())
         spread = max(float(scaled.std()), (float(scaled.max()) - mean) / 3)
-        is_equal = spread <= SMALLEST_SPREAD * largest / unit
-        self.set(offset=mean * unit, scale=(largest or 1.0) if is_equal else spread * unit)
+        if spread * unit <= max(SMALLEST_SPREAD * largest, SMALLEST_RETURN):  # equal
+            self.set(offset=mean * unit, scale=unit_of(largest))
+        else:
+            self.set(offset=mean * unit, scale=spread * unit)
+
+
+def unit_of(largest: float) -> float:
+    """The largest absolute return seen, to scale by; 1 if there is none but 0."""
+    return largest if largest > SMALLEST_RETURN else 1.0

@@ -58,7 +58,7 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         state = dict(vars(self))
         if self._iteration_start is not None:
             state.update(self._iteration_start.counters)
-        left_behind: dict[str, Any] = dict(_iteration_start=None, _pool=None, _is_learning=False, _is_stepping=False)
+        left_behind: dict[str, Any] = dict(_iteration_start=None, _collector=None)
         if "_logger" in state:
             left_behind.update(_logger=Logger(folder=None, output_formats=[]), _custom_logger=False)
         if state.get("rollout_backend") == "in-process" or self.env is None:

@@ -38,7 +38,7 @@ from sb3_gogepo.base.command_algorithm import CommandAlgorithm
 from sb3_gogepo.base.logs import record_losses
 from sb3_gogepo.checks import check_bool, check_number
 from sb3_gogepo.networks.losses import likelihood_loss
-from sb3_gogepo.networks.normalization import SMALLEST_SPREAD
+from sb3_gogepo.networks.normalization import SMALLEST_SPREAD, unit_of
 from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.rollouts.rollout import Actors, Episode, run_actors
 from sb3_gogepo.udrl.acting import CommandActors
@@ -277,7 +277,7 @@ class UDRL(CommandAlgorithm):
 
     def _update_scalers(self) -> None:
         buffer, policy = self.replay_buffer, self.policy
-        largest = float(np.abs(buffer.stored_returns).max()) or 1.0
+        largest = unit_of(float(np.abs(buffer.stored_returns).max()))
         policy.return_scaler.set(offset=0.0, scale=largest if self.return_scale is None else 1 / self.return_scale)
         policy.horizon_scaler.set(
             offset=0.0, scale=buffer.lengths.max() if self.horizon_scale is None else 1 / self.horizon_scale

@@ -122,3 +122,17 @@ def test_a_policy_alone_survives_its_file(tmp_path):
 def test_wrong_arguments(argument, message):
     with pytest.raises(ValueError, match=message):
         make_policy(**argument)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
+def test_the_policy_can_be_traced_and_exported(make_model):
+    model = make_model()
+    model.policy.set_training_mode(False)
+    observation = {key: th.as_tensor(values)[None] for key, values in model.observation_space.sample().items()}
+    expected = model.policy(observation)
+    for graph in (th.jit.trace(model.policy, (observation,)), th.export.export(model.policy, (observation,)).module()):
+        th.testing.assert_close(graph(observation), expected)
+    sampler = model.policy.goal_policy.actor(
+        {key: observation[key] for key in ("observation", "desired_goal")}, deterministic=True
+    )
+    assert th.equal(sampler, expected)

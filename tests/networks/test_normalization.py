@@ -49,6 +49,38 @@ def test_constant_observations_give_zero():
     assert normalizer.frozen()(np.full((1, 1), 7.0)).tolist() == [[0.0]]
 
 
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [(9.81, 0.0), (9.81, 1e-7), (0.0, 0.0), (0.0, 1e-12), (1e8, 0.0), (-1e8, 1.0), (1e-6, 1e-7), (0.0, 1e-6), (1e3, 1.0)],
+)
+def test_one_rule_for_what_hardly_varies(mean, std):
+    """The module, its NumPy twin and folded layers agree, and what was constant does not explode when it changes a little."""
+    normalizer = ObservationNormalizer(1)
+    normalizer.update(np.array([[mean - std], [mean + std]]))
+    seen = np.array([[mean + std]])
+    normalized = normalizer(th.from_numpy(seen))
+    assert np.array_equal(normalizer.frozen()(seen), normalized.numpy())
+    first = Layer(weight=th.full((1, 1, 1), 0.7), bias=th.full((1, 1), 0.3))
+    folded = normalizer.fold(first)
+    th.testing.assert_close(
+        folded.weight[0] @ th.from_numpy(seen).float() + folded.bias, 0.7 * normalized + 0.3, rtol=2e-3, atol=2e-3
+    )
+    unfolded = normalizer.unfold(folded)
+    th.testing.assert_close(unfolded, first, rtol=2e-4, atol=2e-4)
+    if std <= 1e-6 * abs(mean):
+        assert abs(normalizer.frozen()(seen * 1.01 + 0.01).item()) < 20
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_observations_are_rounded_to_the_dtype_of_the_space(dtype):
+    normalizer = ObservationNormalizer(1, dtype=dtype)
+    normalizer.update(np.array([[3.3], [3.301]]))
+    observation = np.array([[3.3004567]])
+    results = [normalizer.frozen()(observation), normalizer.frozen()(observation.astype(dtype))]
+    results += [normalizer(th.from_numpy(values)).numpy() for values in (observation, observation.astype(dtype))]
+    assert len({result.item() for result in results}) == 1
+
+
 def test_statistics_are_saved_with_the_module():
     normalizer, copy = ObservationNormalizer(2), ObservationNormalizer(2)
     normalizer.update(np.random.default_rng(0).normal(size=(5, 2)))
@@ -94,17 +126,28 @@ def test_return_scaler_fit():
     assert (scaler.offset.item(), scaler.scale.item()) == (4.0, 2.0)
 
 
-def test_return_scaler_needs_two_returns():
-    scaler = ReturnScaler(offset=1.0, scale=2.0)
-    scaler.fit(np.array([5.0]))
-    assert (scaler.offset.item(), scaler.scale.item()) == (1.0, 2.0)
-
-
-def test_equal_returns_have_the_scale_one():
+@pytest.mark.parametrize(
+    ("returns", "offset", "scale"),
+    [([], 1.0, 2.0), ([5.0], 5.0, 5.0), ([7.0] * 5, 7.0, 7.0), ([-1e-12] * 2, -1e-12, 1e-12), ([0.0] * 3, 0.0, 1.0)],
+    ids=str,
+)
+def test_equal_returns_are_scaled_by_what_they_are(returns, offset, scale):
     """A command that lies above them, by ``command_increment``, must not become huge."""
+    scaler = ReturnScaler(offset=1.0, scale=2.0)
+    scaler.fit(np.array(returns))
+    assert (scaler.offset.item(), scaler.scale.item()) == (offset, scale)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-7, 1e7, 1e12, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_returns_are_scaled_alike_in_any_unit(unit, dtype):
+    """float32, in which UDRL keeps rewards, cannot hold the squares of the last."""
+    returns = np.array([-3.0, 0.5, 2.0, 40.0])
     scaler = ReturnScaler()
-    scaler.fit(np.full(5, 7.0))
-    assert (scaler.offset.item(), scaler.scale.item()) == (7, 1)
+    scaler.fit((returns * unit).astype(dtype))
+    scaled = scaler(th.from_numpy(returns * unit))
+    scaler.fit(returns)
+    th.testing.assert_close(scaled, scaler(th.from_numpy(returns)))
 
 
 @pytest.mark.parametrize("value", [1e6 + 1, -3.25])
