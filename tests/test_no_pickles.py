@@ -11,7 +11,11 @@ PACKAGE = Path(sb3_gogepo.__file__).parent
 #: the only function that unpickles, and the only one that may call it: when the user said trust=True
 UNPICKLES = ("saving/archive.py", "_unpickle_trusted")
 #: these send envs and jobs to worker processes of the same run, and read no files
-BETWEEN_PROCESSES = {"rollouts/workers/episode_worker.py", "rollouts/workers/process_backend.py", "rollouts/workers/pool.py"}
+BETWEEN_PROCESSES = {
+    "rollouts/workers/episode_worker.py",
+    "rollouts/workers/process_backend.py",
+    "rollouts/workers/make_backend.py",
+}
 MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "_pickle"}
 CALLS = {"eval", "exec", "compile", "__import__"}
 #: SB3's and others' functions that unpickle inside

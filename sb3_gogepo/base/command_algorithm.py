@@ -370,13 +370,14 @@ class CommandAlgorithm(LearningAlgorithm):
         """
         self._warn_if_out_of_range(values := check_commands(commands))
         check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
+        check_number("seed", seed, minimum=0, integer=True)
         vec_env = self.env if env is None else self._wrap_env(env)
         if vec_env is None:
             raise ValueError("there is no env to evaluate in: pass env=")
         if env is None and self._collector is not None and self._collector.is_asking:
             raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
         check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
-        seeds = [seed + k for k in range(n_eval_episodes)]
+        seeds = [int(seed) + k for k in range(n_eval_episodes)]
         try:
             return sweep_commands(self.run_commands, vec_env, values, seeds, self.alive_bonus_offset)
         finally:

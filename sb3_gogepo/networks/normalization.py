@@ -96,7 +96,7 @@ class ObservationNormalizer(nn.Module):
         return th.where(is_constant, (size / LARGEST_CONSTANT).clamp(min=1.0), std)
 
     def _divisor(self) -> th.Tensor:
-        """:meth:`_std`, plus 1e-8 as SB3's VecNormalize has it, where that does not count."""
+        """:meth:`_std`, plus 1e-8 where that hardly counts: what observations are divided by."""
         std = self._std()
         return std + 1e-8 * (std > 1e-5)
 
