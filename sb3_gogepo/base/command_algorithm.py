@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_gogepo.base.arguments import split_policy_and_env
 from sb3_gogepo.base.command_sweep import CommandSweep, check_commands, sweep_commands
 from sb3_gogepo.base.learning_algorithm import LearningAlgorithm
+from sb3_gogepo.buffers.policy_buffer import LOWEST_QUANTILE
 from sb3_gogepo.checks import (
     check_action_space,
     check_bool,
@@ -139,6 +140,7 @@ class CommandAlgorithm(LearningAlgorithm):
         self.run_seed = draw_seed() if seed is None else int(seed)
         self.best_return: float | None = None
         self.worst_return: float | None = None
+        self.lowest_command: float | None = None  # the lower end of `command_range`
         self._follows_best = True  # does predict use the best command, or one the user set?
         self._has_warned = False  # of a command out of range
         self._candidate_num = 0
@@ -202,7 +204,7 @@ class CommandAlgorithm(LearningAlgorithm):
             self._update_current_progress_remaining(self.num_timesteps, total_steps)
             self._iteration_start = iteration_start(self)
             candidates = self.propose_candidates(self.n_candidates or self._collector.n_at_once)
-            episodes = self._collector.collect(candidates, self._updates_statistics, self._lowest_returns())
+            episodes = self._collector.collect(candidates, self._updates_statistics, self._lowest_returns(candidates))
             if episodes is None:  # a callback said stop
                 return
             self._iteration_start = None
@@ -239,9 +241,9 @@ class CommandAlgorithm(LearningAlgorithm):
         """The reset seed of a candidate; 0: the next one."""
         return int(self._candidate_rng(index).integers(2**31))
 
-    def _lowest_returns(self) -> np.ndarray | None:
-        """Which episodes to prune, see :func:`~sb3_gogepo.rollouts.rollout.run_actors`; None: no pruning."""
-        return None
+    def _lowest_returns(self, candidates: Any) -> list[np.ndarray | None]:
+        """Which episodes to prune, see :func:`~sb3_gogepo.rollouts.rollout.run_actors`: one entry a candidate."""
+        return [None] * len(candidates.seeds)
 
     @property
     def _updates_statistics(self) -> bool:
@@ -273,6 +275,8 @@ class CommandAlgorithm(LearningAlgorithm):
         if self._updates_statistics:  # only now: all candidates acted with the same
             for episode in stored:
                 self._update_statistics(episode)
+        if stored:
+            self.lowest_command = float(np.quantile(self._returns_to_ask_for(), LOWEST_QUANTILE))
         self._candidate_num += len(episodes)
         self._episode_num += len(episodes)
         self._log_candidates(candidates)
@@ -320,6 +324,22 @@ class CommandAlgorithm(LearningAlgorithm):
         OffPolicyAlgorithm.dump_logs(self)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------ acting on commands
+
+    @property
+    def command_range(self) -> tuple[float, float]:
+        """(lowest, highest) return, in return units, that can be asked for.
+
+        The lowest is one that few of the stored policies or episodes fall below, the highest is the best seen.
+
+        :raises ValueError: if nothing has been learned yet.
+        """
+        if self.best_return is None or self.worst_return is None:
+            raise ValueError("command_range is known after the first episode: call learn or load a trained model")
+        return self.worst_return if self.lowest_command is None else self.lowest_command, self.best_return
+
+    def _returns_to_ask_for(self) -> np.ndarray:
+        """(n,) returns whose range commands are to come from."""
+        return self.replay_buffer.stored_returns
 
     @property
     def command(self) -> float:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch as th
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_gogepo.errors import NonFiniteError
+from sb3_gogepo.networks.calibration import Calibration
 from sb3_gogepo.networks.policies import check_command
 from sb3_gogepo.rollouts.rollout import Episode
 
@@ -20,6 +22,78 @@ class CommandSweep(NamedTuple):
     mean_returns: np.ndarray
     std_returns: np.ndarray
     mean_lengths: np.ndarray
+
+    @property
+    def span(self) -> float:
+        """Highest less lowest command, in return units."""
+        return float(np.ptp(self.commands))
+
+    @property
+    def r2(self) -> float:
+        """Share of the commands' variance that the mean returns follow: 1 where all are met; nan for equal commands."""
+        spread = float(np.square(self.commands - self.commands.mean()).sum())
+        return 1 - float(np.square(self.mean_returns - self.commands).sum()) / spread if spread > 0 else float("nan")
+
+    @property
+    def mean_error(self) -> float:
+        """Mean distance between asked and mean return, as a share of ``span``; nan for equal commands."""
+        return float(np.abs(self.mean_returns - self.commands).mean()) / self.span if self.span > 0 else float("nan")
+
+    @property
+    def is_met(self) -> np.ndarray:
+        """(n_commands,) is the mean return within a tenth of ``span`` of the command?"""
+        return np.abs(self.mean_returns - self.commands) <= 0.1 * self.span
+
+    @property
+    def is_earned_by_none(self) -> np.ndarray:
+        """(n_commands,) does no command of the sweep earn a return within a tenth of ``span`` of this one?
+
+        Such returns may not exist: on MountainCarContinuous a policy reaches the goal and has more than 90, or does not
+        and has less than 0.
+        """
+        nearest = np.abs(self.mean_returns[None, :] - self.commands[:, None]).min(axis=1)
+        return nearest > 0.1 * self.span
+
+    def summary(self) -> str:
+        """One line: how closely the commands were met, and which returns nothing earns."""
+        line = (
+            f"R2 {self.r2:.3f}, mean error {self.mean_error:.1%} of the range, {self.is_met.sum()} of {len(self.commands)} met"
+        )
+        missing = self.commands[self.is_earned_by_none]
+        return line + (f"; no command earns about {missing.min():.4g} to {missing.max():.4g}" if len(missing) else "")
+
+
+def join_sweeps(first: CommandSweep, n_first: int, second: CommandSweep, n_second: int) -> CommandSweep:
+    """Two sweeps over the same commands, of ``n_first`` and ``n_second`` episodes a command, as one."""
+    shares = n_first / (n_first + n_second), n_second / (n_first + n_second)
+    means = shares[0] * first.mean_returns + shares[1] * second.mean_returns
+    variances = [
+        share * (sweep.std_returns**2 + (sweep.mean_returns - means) ** 2)
+        for share, sweep in zip(shares, (first, second), strict=True)
+    ]
+    lengths = shares[0] * first.mean_lengths + shares[1] * second.mean_lengths
+    return CommandSweep(first.commands, means, np.sqrt(sum(variances)), lengths)
+
+
+def fit_calibration(calibration: Calibration, first: CommandSweep, second: CommandSweep) -> None:
+    """Fit on two sweeps over the same commands, if a fit on one brings returns nearer to the asked ones in the other.
+
+    Otherwise the calibration is switched off.
+    """
+    commands = first.commands
+
+    def error(fitted: CommandSweep | None, held_out: CommandSweep) -> float:
+        asked = commands
+        if fitted is not None:
+            calibration.fit(commands, fitted.mean_returns)
+            asked = calibration(th.from_numpy(commands)).numpy()
+        return float(np.abs(np.interp(asked, commands, held_out.mean_returns) - commands).mean())
+
+    calibrated = error(first, second) + error(second, first)
+    if calibrated < error(None, first) + error(None, second):
+        calibration.fit(commands, (first.mean_returns + second.mean_returns) / 2)
+    else:
+        calibration.reset()
 
 
 def check_commands(commands: Any) -> np.ndarray:

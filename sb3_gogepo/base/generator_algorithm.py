@@ -7,17 +7,21 @@ One iteration: choose commands, generate policies, add noise to their weights, r
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.base.command_algorithm import CommandAlgorithm
+from sb3_gogepo.base.command_sweep import CommandSweep, fit_calibration, join_sweeps
+from sb3_gogepo.base.probing import Probing
 from sb3_gogepo.base.weight_noise import WeightNoise
-from sb3_gogepo.checks import check_bool, check_choice, check_number, check_range
+from sb3_gogepo.checks import check_bool, check_choice, check_fraction, check_number, check_range
 from sb3_gogepo.networks.policies import GeneratedPolicy, GeneratorPolicy
 from sb3_gogepo.networks.policy_weights import Layer
 from sb3_gogepo.rollouts.faults import Discard
@@ -25,15 +29,20 @@ from sb3_gogepo.rollouts.rollout import Actors, Episode, PolicyActors, run_episo
 
 
 class PolicyCandidates(NamedTuple):
-    """Policies about to act: commands (n_candidates,), noisy policy_weights (n_candidates, n_weights), reset seeds.
+    """Policies about to act.
 
-    ``noise_std`` is how large their noise is, in units of ``weight_noise_scaling``.
+    :param commands: (n_candidates,) returns they were generated for.
+    :param policy_weights: (n_candidates, n_weights) with noise, but for those that probe.
+    :param seeds: (n_candidates,) of their env resets.
+    :param noise_std: how large the noise is, in units of ``weight_noise_scaling``.
+    :param is_probe: (n_candidates,) does it act on any command of the range, without noise, and is it seen out?
     """
 
     commands: np.ndarray
     policy_weights: th.Tensor
     seeds: list[int]
     noise_std: float
+    is_probe: np.ndarray
 
 
 class GeneratorAlgorithm(CommandAlgorithm):
@@ -46,6 +55,9 @@ class GeneratorAlgorithm(CommandAlgorithm):
     :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
     :param weight_noise_steps: ... or already within that many env steps, where the training is longer (None: by the end), ...
     :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
+    :param probe_fraction: fraction of the candidates that probe: they act without noise on commands spread over
+        ``command_range``, and are never pruned. From them the generator learns what its policies for other returns than the
+        best earn. 0: none.
     :param first_command: command before there is a best return, and while warming up, in return units.
     :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
     :param command_increment_std: ... plus that many units of the scaled returns (standard deviations of the buffer's).
@@ -65,6 +77,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         final_weight_noise_std: float | None,
         weight_noise_steps: int | None,
         weight_noise_scaling: str,
+        probe_fraction: float,
         first_command: float,
         command_increment: float,
         command_increment_std: float,
@@ -78,6 +91,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         if weight_noise_steps is not None:
             check_number("weight_noise_steps", weight_noise_steps, minimum=1, integer=True)
         check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
+        check_fraction("probe_fraction", probe_fraction)
         check_number("first_command", first_command)
         check_number("command_increment", command_increment)
         check_number("command_increment_std", command_increment_std)
@@ -89,21 +103,28 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self.final_weight_noise_std = final_weight_noise_std
         self.weight_noise_steps = weight_noise_steps
         self.weight_noise_scaling = weight_noise_scaling
+        self.probe_fraction = probe_fraction
         self.first_command = first_command
         self.command_increment = command_increment
         self.command_increment_std = command_increment_std
         self.return_range = return_range
         self.fold_normalization = fold_normalization
 
-    def next_commands(self, n_candidates: int) -> np.ndarray:
-        """(n_candidates,) commands to try next, in return units: the best return so far plus the increment, for all.
+    def next_commands(self, is_probe: np.ndarray) -> np.ndarray:
+        """(n_candidates,) commands to try next, in return units: the best return so far plus the increment.
 
-        Before there is one, and while warming up, ``first_command``.
+        Before there is one, and while warming up, ``first_command``. Of those that probe, one from ``command_range``.
+
+        :param is_probe: (n_candidates,)
         """
         if self.best_return is None or self.is_warming_up:
-            return np.full(n_candidates, self.first_command)
+            return np.full(len(is_probe), self.first_command)
         increment = self.command_increment + self.command_increment_std * self._return_scale()
-        return np.full(n_candidates, self.best_return + increment)
+        commands = np.full(len(is_probe), self.best_return + increment)
+        low, high = self.command_range
+        for i in np.flatnonzero(is_probe):
+            commands[i] = low + self.probing.place(self._candidate_num + int(i)) * (high - low)
+        return commands
 
     def _return_scale(self) -> float:
         """Return units that the networks see as 1."""
@@ -121,13 +142,23 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
         A candidate's noise and reset seed derive from the run's seed and its number alone.
         """
-        commands = self.next_commands(n_candidates)
-        policy_weights = self.policy.generate_weights(commands).cpu()
+        numbers = range(self._candidate_num, self._candidate_num + n_candidates)
+        probes = self.best_return is not None and not self.is_warming_up
+        is_probe = np.array([probes and self.probing.is_probe(number) for number in numbers])
+        commands = self.next_commands(is_probe)
+        generated = self.policy.generate_weights(commands).cpu()
+        policy_weights = generated.clone()
         rngs = [self._candidate_rng(i) for i in range(n_candidates)]
         noise_std = self.weight_noise.std(self._current_progress_remaining, self._total_timesteps)
         self.weight_noise.add(policy_weights, noise_std, self.policy.layout, rngs)
+        policy_weights[is_probe] = generated[is_probe]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
-        return PolicyCandidates(commands=commands, policy_weights=policy_weights, seeds=seeds, noise_std=noise_std)
+        return PolicyCandidates(commands, policy_weights, seeds, noise_std, is_probe)
+
+    @property
+    def probing(self) -> Probing:
+        """Which candidates probe, by the arguments as they are now."""
+        return Probing(self.probe_fraction, self.run_seed)
 
     def reset_seed(self, index: int) -> int:
         """The reset seed of a candidate; 0: the next one. Its generator draws the noise first."""
@@ -179,7 +210,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
         return self.policy.layout.join([change(first), *others])
 
     def _log_candidates(self, candidates: PolicyCandidates) -> None:
-        super()._log_candidates(candidates)
+        if not candidates.is_probe[-1]:
+            super()._log_candidates(candidates)
         self.logger.record("train/weight_noise_std", candidates.noise_std)
 
     def generate_policy(self, command: float) -> GeneratedPolicy:
@@ -188,12 +220,48 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self._warn_if_out_of_range([command])
         return policy
 
+    def calibrate(
+        self, env: GymEnv | None = None, n_commands: int = 21, n_eval_episodes: int = 10, seed: int = 0
+    ) -> CommandSweep:
+        """Measure what commands over ``command_range`` earn, and from then on command what earns the return asked for.
+
+        The map from asked to commanded is monotone, and adopted only if, fitted on one half of the episodes, it brings
+        returns nearer to what is asked in the other half; otherwise, and after the next ``learn``, there is none.
+        ``predict``, ``generate_policy`` and ``evaluate_commands`` use it. It is saved with the model.
+
+        :param env: where to run; None: the training env (not in a callback's ``on_step``).
+        :param n_commands: spread evenly over the range.
+        :param n_eval_episodes: episodes a command.
+        :param seed: the k-th episode of each command is reset with ``seed + k``.
+        :return: what was measured, before the calibration.
+        :raises ValueError: for fewer than 2 commands or episodes a command, or if there is no env, or it is needed by the
+            training; the model is unchanged then.
+        """
+        check_number("n_commands", n_commands, minimum=2, integer=True)
+        check_number("n_eval_episodes", n_eval_episodes, minimum=2, integer=True)
+        before = copy.deepcopy(self.policy.calibration.state_dict())
+        self.policy.calibration.reset()
+        commands, n_first = np.linspace(*self.command_range, n_commands), n_eval_episodes // 2
+        try:
+            first = self.evaluate_commands(commands, n_first, env, seed)
+            second = self.evaluate_commands(commands, n_eval_episodes - n_first, env, seed + n_first)
+        except BaseException:
+            self.policy.calibration.load_state_dict(before)
+            raise
+        fit_calibration(self.policy.calibration, first, second)
+        self.policy.forget_acting_weights()
+        return join_sweeps(first, n_first, second, n_eval_episodes - n_first)
+
+    def _start_learning(self, *args: Any, **kwargs: Any) -> Any:
+        self.policy.calibration.reset()  # the generator will move on
+        return super()._start_learning(*args, **kwargs)
+
     def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
         """One episode for each of (n_commands,) commands and each seed, by the noise-free policies; command-major."""
         episodes = run_episodes(
             env,
             self.policy.layout,
-            self.policy.generate_weights(commands).cpu().repeat_interleave(len(seeds), dim=0),
+            self.policy.generate_calibrated(commands).cpu().repeat_interleave(len(seeds), dim=0),
             self.policy.activation,
             self.policy.action_map,
             self.policy.normalizer.frozen(),

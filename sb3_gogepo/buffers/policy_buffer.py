@@ -10,12 +10,17 @@ import torch as th
 
 from sb3_gogepo.rollouts.pruning import BestEpisodes
 
+#: Bins of return among which policies are drawn evenly
+N_BINS = 20
+#: They begin at this quantile of the returns: few policies are worse
+LOWEST_QUANTILE = 0.02
+
 
 class PolicyBufferSamples(NamedTuple):
     """A batch: policy_weights (n_policies, n_weights), commands and returns (n_policies,), in return units.
 
     ``counts``, (n_policies,), says how often each policy was drawn; they add up to the batch size. ``elite_counts`` says
-    how many of these draws went by rank of return.
+    how many of these draws went by rank of return, ``even_counts`` how many were spread evenly over returns (None: none).
     """
 
     policy_weights: th.Tensor
@@ -23,6 +28,7 @@ class PolicyBufferSamples(NamedTuple):
     returns: th.Tensor
     counts: th.Tensor
     elite_counts: th.Tensor
+    even_counts: th.Tensor | None = None
 
 
 class PolicyBuffer:
@@ -33,6 +39,8 @@ class PolicyBuffer:
     :param recency: a policy of rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
     :param elite_fraction: share of each batch whose ranks count from the best return instead of from the newest, so that
         a rare success is not forgotten.
+    :param even_fraction: share of each batch that is drawn evenly over the range of returns, among the policies that
+        probed: one of 20 equal bins that hold some, then one of the bin by recency.
     :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
     """
 
@@ -42,6 +50,7 @@ class PolicyBuffer:
         n_weights: int,
         recency: float = 1.1,
         elite_fraction: float = 0.0,
+        even_fraction: float = 0.0,
         seed: int | None = None,
         device: th.device | str = "cpu",
     ) -> None:
@@ -55,13 +64,16 @@ class PolicyBuffer:
         self.n_weights = n_weights
         self.recency = recency
         self.elite_fraction = elite_fraction
+        self.even_fraction = even_fraction
         self.device = th.device(device)
         self.policy_weights: list[th.Tensor] = []  # one (n_weights,) tensor a policy: grows without being copied
         self.commands = np.zeros(self.buffer_size)
         self.returns = np.zeros(self.buffer_size)
+        self.is_probe = np.zeros(self.buffer_size, dtype=bool)
         self.n_added = 0
         self.best_episodes = BestEpisodes()
         self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
+        self._bins: list[np.ndarray] | None = None  # ages of those that probed, newest first, by their return
         self.rng = np.random.default_rng(seed)
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
         self._cumulative_mass = np.cumsum(np.arange(1, self.buffer_size + 1, dtype=np.float64) ** -recency)
@@ -78,7 +90,7 @@ class PolicyBuffer:
         """(n_stored,) returns, oldest first."""
         return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
 
-    def add(self, policy_weights: th.Tensor, command: float, episode_return: float) -> None:
+    def add(self, policy_weights: th.Tensor, command: float, episode_return: float, is_probe: bool = False) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
 
         :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
@@ -89,8 +101,9 @@ class PolicyBuffer:
         self.policy_weights[index : index + 1] = [policy_weights.detach().to("cpu", copy=True)]
         self.commands[index] = command
         self.returns[index] = episode_return
+        self.is_probe[index] = is_probe
         self.n_added += 1
-        self._ages_by_return = None
+        self._ages_by_return = self._bins = None
 
     def probabilities(self) -> np.ndarray:
         """(n_stored,) probability of each rank, the first one first."""
@@ -98,7 +111,7 @@ class PolicyBuffer:
         return ranks**-self.recency / self._cumulative_mass[len(self) - 1]
 
     def sample_ages(self, batch_size: int) -> np.ndarray:
-        """(batch_size,) ages, 0 = newest, drawn with replacement; first the elites."""
+        """(batch_size,) ages, 0 = newest, drawn with replacement; first the elites, last those drawn evenly."""
         if not len(self):
             raise ValueError("cannot sample from an empty PolicyBuffer")
         mass = self._cumulative_mass[: len(self)]
@@ -108,7 +121,35 @@ class PolicyBuffer:
             if self._ages_by_return is None:
                 self._ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
             ranks[:n_elites] = self._ages_by_return[ranks[:n_elites]]
+        n_even = self._n_even(batch_size)
+        if n_even:
+            ranks[batch_size - n_even :] = [self._sample_evenly() for _ in range(n_even)]
         return ranks
+
+    def _sample_evenly(self) -> int:
+        """The age of one policy that probed."""
+        bins = self._probes_by_return()
+        chosen = bins[self.rng.integers(len(bins))]
+        mass = self._cumulative_mass[: len(chosen)]
+        return int(chosen[np.searchsorted(mass, self.rng.random() * mass[-1], side="right")])
+
+    def _probes_by_return(self) -> list[np.ndarray]:
+        """Ages of the policies that probed, newest first, in the bins of return that hold some."""
+        if self._bins is None:
+            returns = self.stored_returns[::-1]
+            ages = np.flatnonzero(self.is_probe[self._indices(np.arange(len(self)))])
+            low, high = np.quantile(returns, LOWEST_QUANTILE), returns.max()
+            ages = ages[returns[ages] >= low]
+            places = (returns[ages] - low) / (high - low) if high > low else np.zeros(len(ages))
+            numbers = np.minimum((places * N_BINS).astype(int), N_BINS - 1)
+            self._bins = [ages[numbers == number] for number in np.unique(numbers)]
+        return self._bins
+
+    def _n_even(self, batch_size: int) -> int:
+        """Draws of a batch that are spread evenly; none as long as nobody has probed."""
+        if not self.even_fraction or not self._probes_by_return():
+            return 0
+        return round(self.even_fraction * batch_size)
 
     def _n_elites(self, batch_size: int) -> int:
         return round(self.elite_fraction * batch_size)
@@ -119,13 +160,15 @@ class PolicyBuffer:
     def sample(self, batch_size: int) -> PolicyBufferSamples:
         """``batch_size`` draws with replacement, on ``device``; each policy appears once, with its count."""
         ages, draws, counts = np.unique(self.sample_ages(batch_size), return_inverse=True, return_counts=True)
-        indices = self._indices(ages)
+        indices, n_even = self._indices(ages), self._n_even(batch_size)
+        even_counts = np.bincount(draws[batch_size - n_even :], minlength=len(ages))
         return PolicyBufferSamples(
             policy_weights=th.stack([self.policy_weights[i] for i in indices]).to(self.device),
             commands=self._to_tensor(self.commands[indices]),
             returns=self._to_tensor(self.returns[indices]),
             counts=self._to_tensor(counts),
             elite_counts=self._to_tensor(np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))),
+            even_counts=self._to_tensor(even_counts) if n_even else None,
         )
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:
@@ -138,6 +181,7 @@ class PolicyBuffer:
             "policy_weights": th.stack([self.policy_weights[i] for i in order]) if len(self) else th.empty(0, self.n_weights),
             "commands": th.from_numpy(self.commands[order]),
             "returns": th.from_numpy(self.returns[order]),
+            "is_probe": th.from_numpy(self.is_probe[order]),
             "rng": json.dumps(self.rng.bit_generator.state),
             **self.best_episodes.state_dict(),
         }
@@ -154,6 +198,9 @@ class PolicyBuffer:
             raise ValueError("the saved policies, commands and returns must be equally many")
         if not all(bool(th.isfinite(part).all()) for part in (policy_weights, state["commands"], state["returns"])):
             raise ValueError("the saved policies, commands and returns must be finite")
+        is_probe = state.get("is_probe", th.zeros(len(policy_weights), dtype=th.bool))  # older files lack it
+        if is_probe.dtype != th.bool or is_probe.shape != (len(policy_weights),):
+            raise ValueError(f"the saved is_probe must be one truth value a policy, got shape {tuple(is_probe.shape)}")
         n_kept = min(len(policy_weights), self.buffer_size)
         best_episodes = BestEpisodes()
         if "return_curves" in state:  # older files lack them
@@ -164,6 +211,7 @@ class PolicyBuffer:
         self.policy_weights = [row.clone() for row in policy_weights[newest]]
         self.commands[:n_kept] = state["commands"][newest].numpy()
         self.returns[:n_kept] = state["returns"][newest].numpy()
+        self.is_probe[:n_kept] = is_probe[newest].numpy()
         self.n_added = n_kept
         self.best_episodes = best_episodes
-        self._ages_by_return = None
+        self._ages_by_return = self._bins = None

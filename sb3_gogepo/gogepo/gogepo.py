@@ -72,9 +72,10 @@ class GoGePo(GeneratorAlgorithm):
     :param buffer_size: policies kept, first in first out; four bytes a weight each.
     :param recency: see :class:`~sb3_gogepo.buffers.policy_buffer.PolicyBuffer`; for both networks.
     :param elite_fraction: part of a batch, the elites, that is drawn by rank of return; see there.
+    :param even_fraction: part of a batch that is drawn evenly over the returns of the policies that probed; see there.
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
-        stored policy that reached R, over the elites of a batch. It adds to the generator's loss; nothing
-        without elites (``elite_fraction=0``).
+        stored policy that reached R: its mean over the elites of a batch, plus its mean over the part drawn evenly.
+        It adds to the generator's loss.
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training; fewer, if they take more than a
         tenth of the env steps in which the noise falls.
     :param prune_after: end an episode early if, after this fraction of its steps or later, it has fallen behind the ten best,
@@ -99,6 +100,7 @@ class GoGePo(GeneratorAlgorithm):
         batch_size: int = 16,
         recency: float = 1.1,
         elite_fraction: float = 0.5,
+        even_fraction: float = 0.25,
         imitation_coef: float = 3.0,
         train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 10,
@@ -107,6 +109,7 @@ class GoGePo(GeneratorAlgorithm):
         final_weight_noise_std: float | None = 0.2,
         weight_noise_steps: int | None = 250_000,
         weight_noise_scaling: str = "fan_in",
+        probe_fraction: float = 0.25,
         n_warm_up_episodes: int = 64,
         prune_after: float | None = 0.25,
         first_command: float = 0.0,
@@ -134,6 +137,9 @@ class GoGePo(GeneratorAlgorithm):
         check_number("generator_gradient_steps", generator_gradient_steps, minimum=0, integer=True)
         check_number("recency", recency, minimum=0)
         check_fraction("elite_fraction", elite_fraction)
+        check_fraction("even_fraction", even_fraction)
+        if elite_fraction + even_fraction > 1:
+            raise ValueError(f"elite_fraction + even_fraction must be at most 1, got {elite_fraction} + {even_fraction}")
         check_number("imitation_coef", imitation_coef, minimum=0)
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
         if prune_after is not None:
@@ -149,6 +155,7 @@ class GoGePo(GeneratorAlgorithm):
             final_weight_noise_std=final_weight_noise_std,
             weight_noise_steps=weight_noise_steps,
             weight_noise_scaling=weight_noise_scaling,
+            probe_fraction=probe_fraction,
             first_command=first_command,
             command_increment=command_increment,
             command_increment_std=command_increment_std,
@@ -173,6 +180,7 @@ class GoGePo(GeneratorAlgorithm):
         self.generator_gradient_steps = generator_gradient_steps
         self.recency = recency
         self.elite_fraction = elite_fraction
+        self.even_fraction = even_fraction
         self.imitation_coef = imitation_coef
         self.n_warm_up_episodes = n_warm_up_episodes
         self.prune_after = prune_after
@@ -191,6 +199,7 @@ class GoGePo(GeneratorAlgorithm):
             n_weights=self.policy.layout.n_weights,
             recency=self.recency,
             elite_fraction=self.elite_fraction,
+            even_fraction=self.even_fraction,
             seed=self.run_seed,
             device=self.device,
         )
@@ -204,12 +213,17 @@ class GoGePo(GeneratorAlgorithm):
         is_early = self.num_timesteps < MAX_WARM_UP * self.weight_noise.steps_of(self._total_timesteps)
         return super().is_warming_up and self._n_updates == 0 and is_early
 
-    def _lowest_returns(self) -> np.ndarray | None:
-        return None if self.prune_after is None else self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
+    def _lowest_returns(self, candidates: PolicyCandidates) -> list[np.ndarray | None]:
+        """Those that probe are seen out: their returns must be true."""
+        if self.prune_after is None:
+            return super()._lowest_returns(candidates)
+        lowest_returns = self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
+        return [None if is_probe else lowest_returns for is_probe in candidates.is_probe]
 
     def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
-        super().store_episode(candidates, index, episode, episode_return)
+        weights, command = self._to_store(candidates, index), candidates.commands[index]
+        self.replay_buffer.add(weights, command, episode_return, is_probe=bool(candidates.is_probe[index]))
         if episode.return_curve is not None and not episode.pruned:
             # without the alive bonus offset: it is the same for all episodes of one length
             self.replay_buffer.best_episodes.add(episode.return_curve)
@@ -237,7 +251,7 @@ class GoGePo(GeneratorAlgorithm):
     def train_generator(self) -> th.Tensor:
         """One gradient step on (V(G(c)) - c)^2 over commands that are stored returns; returns the loss (nan: no step).
 
-        Where c is an elite's return, ``imitation_coef`` also pulls G(c) towards the elite's weights.
+        Where c is the return of an elite or of a policy drawn evenly, ``imitation_coef`` also pulls G(c) towards its weights.
         """
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         self.policy.evaluator.requires_grad_(False)  # its gradients are not needed: save computing them
@@ -245,9 +259,11 @@ class GoGePo(GeneratorAlgorithm):
         commands = self.policy.return_scaler(samples.returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
         if self.imitation_coef:
-            policy_weights, elites = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
+            policy_weights, stored = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
             fan_in = self.policy.layout.fan_in().to(self.device)  # so that a weight's error is in units of the noise
-            loss = loss + self.imitation_coef * regression_loss(policy_weights, elites, samples.elite_counts, fan_in)
+            for counts in (samples.elite_counts, samples.even_counts):
+                if counts is not None:
+                    loss = loss + self.imitation_coef * regression_loss(policy_weights, stored, counts, fan_in)
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
         return loss

@@ -17,6 +17,7 @@ from torch import nn
 
 from sb3_gogepo.checks import check_number, check_sizes
 from sb3_gogepo.networks.action_map import ActionMap
+from sb3_gogepo.networks.calibration import Calibration
 from sb3_gogepo.networks.generator import Generator
 from sb3_gogepo.networks.normalization import ObservationNormalizer, ReturnScaler, dtype_of
 from sb3_gogepo.networks.policy_weights import Layer, WeightLayout, forward_policies
@@ -191,6 +192,7 @@ class GeneratorPolicy(PicklefreePolicy):
         self.generator_kwargs = dict(generator_net_arch=list(generator_net_arch), **generator_kwargs)
         self.normalizer = ObservationNormalizer(observation_space.shape[0], dtype_of(observation_space))
         self.command_scaler = ReturnScaler()
+        self.calibration = Calibration()
         self._command: th.Tensor
         self.register_buffer("_command", th.zeros((), dtype=th.float64))
         self._acting_layers: list[Layer] | None = None
@@ -214,8 +216,14 @@ class GeneratorPolicy(PicklefreePolicy):
         """(n_commands,) commands in return units -> (n_commands, n_weights) flat policy weights, without noise."""
         return self.layout.join(self.generate_layers(th.as_tensor(np.asarray(commands, dtype=np.float64), device=self.device)))
 
+    @th.no_grad()
+    def generate_calibrated(self, commands: np.ndarray | Sequence[float]) -> th.Tensor:
+        """As :meth:`generate_weights`, for the commands that earn the returns asked for, as far as that is known."""
+        asked = th.as_tensor(np.asarray(commands, dtype=np.float64), device=self.device)
+        return self.layout.join(self.generate_layers(self.calibration(asked)))
+
     def generate_policy(self, command: float) -> GeneratedPolicy:
-        """The policy of one command, on its own.
+        """The policy of one command, calibrated, on its own.
 
         :raises ValueError: if ``command`` is not finite.
         """
@@ -227,7 +235,7 @@ class GeneratorPolicy(PicklefreePolicy):
             activation_fn=self.activation_fn,
             command=command,
         ).to(self.device)
-        layers = self.layout.split(self.generate_weights([command]))
+        layers = self.layout.split(self.generate_calibrated([command]))
         linears = [module for module in policy.mlp if isinstance(module, nn.Linear)]
         with th.no_grad():
             for linear, layer in zip(linears, layers, strict=True):
@@ -248,13 +256,15 @@ class GeneratorPolicy(PicklefreePolicy):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As torch's; ``predict`` uses the new parameters at once."""
         self.forget_acting_weights()
-        return super().load_state_dict(*args, **kwargs)
+        loaded = super().load_state_dict(*args, **kwargs)
+        self.calibration.check()
+        return loaded
 
     def forward(self, observations: th.Tensor, deterministic: bool = True) -> th.Tensor:
         """(n, n_obs) raw observations -> actions of the command's policy: (n, n_actions) in [-1, 1], or (n,) choices."""
         layers = self._acting_layers
         if layers is None:
-            layers = self.layout.split(self.layout.join(self.generate_layers(self._command.reshape(1))))
+            layers = self.layout.split(self.layout.join(self.generate_layers(self.calibration(self._command.reshape(1)))))
             if not (th.jit.is_tracing() or th.compiler.is_compiling()):  # a graph must not depend on what was called before
                 layers = [Layer(*(part.detach() for part in layer)) for layer in layers]
                 self._acting_layers = layers

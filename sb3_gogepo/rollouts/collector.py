@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -178,7 +178,7 @@ class EpisodeCollector:
         return self.steps.is_asking
 
     def collect(
-        self, candidates: Candidates, keep_observations: bool, lowest_returns: np.ndarray | None
+        self, candidates: Candidates, keep_observations: bool, lowest_returns: Sequence[np.ndarray | None]
     ) -> list[Episode] | None:
         """One episode of each candidate; None if the callback stopped the training.
 
@@ -186,7 +186,7 @@ class EpisodeCollector:
         those before it are there, one by one in the candidates' order, as if one env had run them.
 
         :param keep_observations: are the observations needed?
-        :param lowest_returns: which episodes to prune, see :func:`~sb3_gogepo.rollouts.rollout.run_actors`; None: none.
+        :param lowest_returns: which episodes to prune, see :func:`~sb3_gogepo.rollouts.rollout.run_actors`.
         """
         self.callback.on_rollout_start()
         n_before = self.model.num_timesteps
@@ -221,7 +221,7 @@ class EpisodeCollector:
                     seed=seed,
                     keep_observations=keep_observations or self.keep_steps,
                     keep_steps=self.keep_steps,
-                    lowest_returns=lowest_returns,
+                    lowest_returns=lowest_returns[i],
                 )
                 for i, seed in enumerate(candidates.seeds)
             ]

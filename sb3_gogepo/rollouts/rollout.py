@@ -144,7 +144,7 @@ class _Run:
     def count(self, reward: float, done: bool, info: dict[str, Any], limits: np.ndarray | None) -> dict[str, Any]:
         """See one more step; returns the info that callbacks may see of it.
 
-        :param limits: ``lowest_returns`` of :func:`run_actors`.
+        :param limits: the candidate's ``lowest_returns`` of :func:`run_actors`.
         """
         self.length += 1
         self.episode_return += float(reward)
@@ -201,7 +201,7 @@ def run_actors(
     on_step: OnStep | None = None,
     keep_observations: bool = False,
     keep_actions: bool = False,
-    lowest_returns: np.ndarray | None = None,
+    lowest_returns: Sequence[np.ndarray | None] | None = None,
     turns: Turns | None = None,
     next_seeds: Sequence[int] = (),
 ) -> list[Episode] | None:
@@ -218,8 +218,8 @@ def run_actors(
     :param on_step: called after each ``env.step``; returning False abandons all running episodes.
     :param keep_observations: collect the raw observations of each episode.
     :param keep_actions: collect the actions and rewards of each episode.
-    :param lowest_returns: (length + 1,) an episode with a lower return after i steps than ``lowest_returns[i]``, or the last
-        entry, is pruned, unless a wrapper must see it out. None: none is.
+    :param lowest_returns: (n_candidates,) of each candidate (length + 1,) returns, or None: an episode with a lower return
+        after i steps than entry i, or the last one, is pruned, unless a wrapper must see it out. None: none is.
     :param turns: of ``env``, entered by the caller, where several calls follow each other; None: this call has its own,
         which let what an env raises through.
     :param next_seeds: (n_envs or fewer,) reset seeds with which the next call will begin: envs that are done get ready for it.
@@ -231,7 +231,7 @@ def run_actors(
     episodes: list[Episode | None] = [None] * len(seeds)
     vec_normalize = unwrap_vec_normalize(env)
     can_cut = turns.are_seeded and not follows_episodes(env)
-    limits = lowest_returns if can_cut else None
+    limits = lowest_returns if lowest_returns is not None and can_cut else [None] * len(seeds)
     turns.begin(seeds, next_seeds)
     space: Any = env.observation_space
     observations = as_observations(turns.first_observations(), space)
@@ -251,7 +251,7 @@ def run_actors(
             if run is None:  # it waits, or its steps do not count
                 raw_rewards[i], dones[i], infos[i] = 0.0, False, {}
                 continue
-            infos[i] = run.count(raw_rewards[i], dones[i], infos[i], limits)
+            infos[i] = run.count(raw_rewards[i], dones[i], infos[i], limits[run.candidate])
             if keep_actions:
                 run.actions.append(actions[i])
                 run.rewards.append(raw_rewards[i])

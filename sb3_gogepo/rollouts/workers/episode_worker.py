@@ -89,7 +89,7 @@ class EpisodeWorker:
                 on_step=on_step,
                 keep_observations=job.keep_observations,
                 keep_actions=job.keep_steps,
-                lowest_returns=job.lowest_returns,
+                lowest_returns=[job.lowest_returns],
                 turns=turns,
             )
         assert episodes is not None
