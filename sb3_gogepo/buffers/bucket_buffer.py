@@ -158,7 +158,8 @@ class BucketBuffer:
             commands=th.as_tensor(self.commands[drawn], dtype=th.float32, device=self.device),
             returns=th.as_tensor(self.returns[drawn], dtype=th.float32, device=self.device),
             counts=th.as_tensor(counts, dtype=th.float32, device=self.device),
-            elite_counts=th.zeros(len(drawn), device=self.device),  # it knows no elites
+            elite_counts=th.zeros(len(drawn), device=self.device),  # it knows no elites,
+            even_counts=th.zeros(len(drawn), device=self.device),  # and draws evenly anyway
         )
 
     def state_dict(self) -> dict[str, Any]:

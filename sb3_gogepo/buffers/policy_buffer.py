@@ -20,7 +20,7 @@ class PolicyBufferSamples(NamedTuple):
     """A batch: policy_weights (n_policies, n_weights), commands and returns (n_policies,), in return units.
 
     ``counts``, (n_policies,), says how often each policy was drawn; they add up to the batch size. ``elite_counts`` says
-    how many of these draws went by rank of return, ``even_counts`` how many were spread evenly over returns (None: none).
+    how many of these draws went by rank of return, ``even_counts`` how many were spread evenly over returns.
     """
 
     policy_weights: th.Tensor
@@ -28,7 +28,7 @@ class PolicyBufferSamples(NamedTuple):
     returns: th.Tensor
     counts: th.Tensor
     elite_counts: th.Tensor
-    even_counts: th.Tensor | None = None
+    even_counts: th.Tensor
 
 
 class PolicyBuffer:
@@ -40,7 +40,7 @@ class PolicyBuffer:
     :param elite_fraction: share of each batch whose ranks count from the best return instead of from the newest, so that
         a rare success is not forgotten.
     :param even_fraction: share of each batch that is drawn evenly over the range of returns, among the policies that
-        probed: one of 20 equal bins that hold some, then one of the bin by recency.
+        probed: one of 20 equal bins that hold some, then one of the bin by recency. At most what the elites leave.
     :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
     """
 
@@ -149,7 +149,7 @@ class PolicyBuffer:
         """Draws of a batch that are spread evenly; none as long as nobody has probed."""
         if not self.even_fraction or not self._probes_by_return():
             return 0
-        return round(self.even_fraction * batch_size)
+        return min(round(self.even_fraction * batch_size), batch_size - self._n_elites(batch_size))
 
     def _n_elites(self, batch_size: int) -> int:
         return round(self.elite_fraction * batch_size)
@@ -168,7 +168,7 @@ class PolicyBuffer:
             returns=self._to_tensor(self.returns[indices]),
             counts=self._to_tensor(counts),
             elite_counts=self._to_tensor(np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))),
-            even_counts=self._to_tensor(even_counts) if n_even else None,
+            even_counts=self._to_tensor(even_counts),
         )
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:

@@ -138,8 +138,6 @@ class GoGePo(GeneratorAlgorithm):
         check_number("recency", recency, minimum=0)
         check_fraction("elite_fraction", elite_fraction)
         check_fraction("even_fraction", even_fraction)
-        if elite_fraction + even_fraction > 1:
-            raise ValueError(f"elite_fraction + even_fraction must be at most 1, got {elite_fraction} + {even_fraction}")
         check_number("imitation_coef", imitation_coef, minimum=0)
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
         if prune_after is not None:
@@ -262,8 +260,7 @@ class GoGePo(GeneratorAlgorithm):
             policy_weights, stored = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
             fan_in = self.policy.layout.fan_in().to(self.device)  # so that a weight's error is in units of the noise
             for counts in (samples.elite_counts, samples.even_counts):
-                if counts is not None:
-                    loss = loss + self.imitation_coef * regression_loss(policy_weights, stored, counts, fan_in)
+                loss = loss + self.imitation_coef * regression_loss(policy_weights, stored, counts, fan_in)
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
         return loss

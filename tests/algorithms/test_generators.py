@@ -13,6 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import UDRLPG, GeneratedPolicy, GoGePo
 from sb3_gogepo.networks.policy_weights import forward_policies
+from sb3_gogepo.rollouts.rollout import Episode
 from tests.helpers import OBSERVATIONS, record_logs
 from tests.toy_envs import ConstantObs, Spaces
 
@@ -272,3 +273,86 @@ def test_evaluate_policy_on_the_model(make_model):
     mean, std = evaluate_policy(model, Monitor(ConstantObs()), n_eval_episodes=3)
     assert mean == pytest.approx(3 * model.predict(np.ones(1, np.float32))[0][0], abs=1e-5)
     assert std == pytest.approx(0, abs=1e-6)
+
+
+def test_probes_act_without_noise_on_commands_from_the_whole_range(make_model):
+    model = make_model(probe_fraction=0.5, weight_noise_std=3.0).learn(60)
+    low, high = model.command_range
+    candidates = model.propose_candidates(40)
+    assert candidates.is_probe.sum() == 20
+    generated = model.policy.generate_weights(candidates.commands)
+    same = (candidates.policy_weights == generated).all(dim=1).numpy()
+    assert np.array_equal(same, candidates.is_probe)
+    probed = candidates.commands[candidates.is_probe]
+    assert low <= probed.min() < low + 0.2 * (high - low)
+    assert high >= probed.max() > high - 0.2 * (high - low)
+    assert np.ptp(candidates.commands[~candidates.is_probe]) == 0
+
+
+def test_nobody_probes_before_there_is_a_range(make_model):
+    model = make_model(probe_fraction=1.0)
+    assert not model.propose_candidates(4).is_probe.any()
+    with pytest.raises(ValueError, match="command_range is known after the first episode"):
+        _ = model.command_range
+
+
+def test_command_range_is_that_of_the_returns(make_model):
+    model = make_model().learn(60)
+    returns = model.replay_buffer.stored_returns
+    assert model.command_range == (pytest.approx(np.quantile(returns, 0.02)), model.best_return)
+
+
+def test_seeds_are_known_beforehand(make_model):
+    """So that an env that is done can be reset for the next iteration."""
+    model = make_model(probe_fraction=0.5).learn(20)
+    expected = [model.reset_seed(i) for i in range(6)]
+    assert model.propose_candidates(6).seeds == expected
+
+
+def test_calibrated_commands_earn_what_is_asked(make_model, tmp_path):
+    """Returns are made half of what is asked; the file and the stand-alone policy know of the calibration."""
+    model = make_model(ConstantObs()).learn(60)
+    low, high = model.command_range
+
+    def run_commands(env, commands, seeds):
+        earned = model.policy.calibration(th.from_numpy(np.asarray(commands))).numpy() * 0.5 + 0.5 * low
+        return [Episode(float(value) - 3 * model.alive_bonus_offset, 3, None) for value in earned for _ in seeds]
+
+    model.run_commands = run_commands
+    measured = model.calibrate(n_commands=11, n_eval_episodes=4)
+    assert measured.r2 < 0.8
+    target = low + 0.3 * (high - low)
+    assert model.evaluate_commands([target], n_eval_episodes=1).mean_returns[0] == pytest.approx(target, rel=0.02)
+    del model.run_commands
+    commanded = model.policy.calibration(th.tensor([target], dtype=th.float64)).item()
+    expected = model.policy.generate_weights([commanded])
+    actor = model.generate_policy(target)
+    linears = [part for layer in actor.mlp if isinstance(layer, th.nn.Linear) for part in (layer.weight, layer.bias)]
+    assert th.allclose(th.cat([part.ravel() for part in linears]).sort()[0], expected.ravel().sort()[0], atol=1e-6)
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model.zip")
+    assert loaded.policy.calibration.is_on
+    assert th.equal(loaded.policy.calibration.commands, model.policy.calibration.commands)
+    model.learn(10, reset_num_timesteps=False)
+    assert not model.policy.calibration.is_on  # the generator has moved on
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(n_commands=1), "n_commands must be an integer >= 2"),
+        (dict(n_eval_episodes=1), "n_eval_episodes must be an integer"),
+    ],
+)
+def test_calibrate_bad_input(kwargs, message, make_model):
+    model = make_model().learn(20)
+    with pytest.raises(ValueError, match=message):
+        model.calibrate(**kwargs)
+    assert not model.policy.calibration.is_on
+
+
+def test_calibrate_without_env(make_model, tmp_path):
+    make_model().learn(20).save(tmp_path / "model")
+    loaded = make_model().__class__.load(tmp_path / "model.zip")
+    with pytest.raises(ValueError, match="no env to evaluate in"):
+        loaded.calibrate()

@@ -34,14 +34,14 @@ def test_first_command_then_a_bit_more_than_the_best(make_model):
     model = make_model(
         ConstantObs(), first_command=0.5, command_increment=0.25, command_increment_std=2.0, weight_noise_std=3.0
     )
-    assert model.next_commands(2).tolist() == [0.5, 0.5]
+    assert model.next_commands(np.zeros(2, dtype=bool)).tolist() == [0.5, 0.5]
     model.learn(12)
     returns = model.replay_buffer.stored_returns
     assert len(returns) == 4
     assert model.best_return == returns.max()
     scale = model.policy.return_scaler.scale.item()
     assert scale == pytest.approx(max(returns.std(), (returns.max() - returns.mean()) / 3))
-    np.testing.assert_allclose(model.next_commands(3), [returns.max() + 0.25 + 2 * scale] * 3)
+    np.testing.assert_allclose(model.next_commands(np.zeros(3, dtype=bool)), [returns.max() + 0.25 + 2 * scale] * 3)
     assert model.replay_buffer.commands[0] == 0.5
     assert model.replay_buffer.commands[1] == pytest.approx(returns[0] + 0.25 + 2)  # nothing is scaled yet
 
