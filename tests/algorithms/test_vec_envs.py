@@ -1,5 +1,7 @@
 """What each env does, what is counted of it, and how often callbacks come: under every VecEnv wrapper, as with SB3's SAC."""
 
+from itertools import chain
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -125,7 +127,7 @@ def test_every_wrapper(algorithm, wrapper, kind, n_envs):
     model = make_model(algorithm, env).learn(N_STEPS, callback, log_interval=None)
     assert_counted_once(model, env, callback)
     if of_env is Monitor:
-        assert sorted(sum(env.env_method("get_episode_lengths"), [])) == sorted(callback.lengths)
+        assert sorted(chain(*env.env_method("get_episode_lengths"))) == sorted(callback.lengths)
         assert sum(env.get_attr("total_steps")) == model.num_timesteps
     if wrapper == "VecMonitor":
         assert env.episode_count == len(callback.lengths)
@@ -200,4 +202,4 @@ def test_gpim(kind, n_envs):
     arguments = {**SMALL_GPIM, "learning_starts": 10**6, "stats_window_size": 10_000}
     model = GPIM("MultiInputPolicy", env, **arguments).learn(N_STEPS, callback, log_interval=None)
     assert_counted_once(model, env, callback)
-    assert sorted(sum(env.env_method("get_episode_lengths"), [])) == sorted(callback.lengths)
+    assert sorted(chain(*env.env_method("get_episode_lengths"))) == sorted(callback.lengths)
