@@ -10,7 +10,7 @@ again; an algorithm that is given one of them points it back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeGuard, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, registry
@@ -20,6 +20,8 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.checks import check_number
+
+Answer = TypeVar("Answer")
 
 _VERSIONS = {
     "Ant": ("v2", "v3"),
@@ -81,15 +83,29 @@ def make_env(env: GymEnv | Callable[[], gym.Env] | str, verbose: int = 0) -> Gym
         raise ValueError(f"env must be a Gymnasium env or a registered id, got {env!r}: {error}") from error
 
 
-def check_early_resets(env: VecEnv) -> None:
-    """Raise if a Monitor forbids them: each episode starts with a seeded reset, after the one that a VecEnv makes itself."""
+def ask(question: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """What a VecEnv answers, or ``otherwise`` if it cannot.
+
+    One that has no single envs behind it, such as a batched simulator, may refuse any method but ``reset`` and ``step``, each
+    with an error of its own.
+    """
     try:
-        allowed = env.get_attr("allow_early_resets")[0] if env.has_attr("allow_early_resets") else True
-    except NotImplementedError:  # a VecEnv that gives no access to its envs
-        return
-    if not allowed:
+        return question()
+    except Exception:
+        return otherwise
+
+
+def attribute_of(env: VecEnv, name: str, otherwise: Any = None, index: int = 0) -> Any:
+    """An attribute of one of the envs behind a VecEnv; ``otherwise`` if it has none, or does not tell."""
+    # not every VecEnv takes a single index, and a SubprocVecEnv's process would end if it had to get what is not there
+    return ask(lambda: env.get_attr(name, [index])[0] if env.has_attr(name) else otherwise, otherwise)
+
+
+def check_early_resets(env: VecEnv) -> None:
+    """Raise if a Monitor forbids them: what is pruned or discarded ends early, and ``learn`` begins with a reset."""
+    if attribute_of(env, "allow_early_resets") is False:
         raise ValueError(
-            "env must be in no Monitor(allow_early_resets=False), since each episode starts with a seeded reset, got one; "
+            "env must be in no Monitor(allow_early_resets=False), since episodes may be ended early, got one; "
             "SB3's default is allow_early_resets=True"
         )
 
@@ -100,11 +116,7 @@ def alive_bonus(env: VecEnv) -> float:
     They are told from other envs by the attributes that hold the bonus and say that a fall ends the episode. The inverted
     pendulums, whose whole task is to stay up, lack the second one.
     """
-    try:
-        attributes = [env.get_attr(name)[0] for name in ("_terminate_when_unhealthy", "_healthy_reward") if env.has_attr(name)]
-    except NotImplementedError:  # a VecEnv that gives no access to its envs
-        return 0.0
-    match attributes:
+    match [attribute_of(env, name) for name in ("_terminate_when_unhealthy", "_healthy_reward")]:
         case [True, int() | float() as bonus]:
             return float(bonus)
         case _:

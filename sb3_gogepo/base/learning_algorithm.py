@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from sb3_gogepo.base.progress_bar import CountedStepsProgressBarCallback
 from sb3_gogepo.checks import as_python, check_number
 from sb3_gogepo.envs import check_early_resets
+from sb3_gogepo.rollouts.turns import can_seed_resets
 from sb3_gogepo.saving.archive import UnsavedValue
 from sb3_gogepo.saving.picklefree_algorithm import PicklefreeAlgorithm
 
@@ -24,7 +25,7 @@ class LearningAlgorithm(PicklefreeAlgorithm):
     def _setup_model(self) -> None:
         vars(self).update(as_python(vars(self)))  # the user, or load, may have put NumPy's numbers there
         self._setup_lr_schedule()
-        self._seed_globals()
+        self._seed_globals(self.seed)  # `run_seed` and the buffer have theirs already
         policy: Any = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)
         self.replay_buffer = self._make_replay_buffer()
@@ -59,6 +60,10 @@ class LearningAlgorithm(PicklefreeAlgorithm):
         total_steps, started = self._setup_learn(
             int(total_timesteps), callback, reset_num_timesteps, tb_log_name, progress_bar
         )
+        assert self.env is not None
+        if self.verbose >= 1 and not can_seed_resets(self.env):
+            name = type(self.env.unwrapped).__name__
+            print(f"The envs behind {name} cannot be reset one by one with seeds: results depend on the env's own seeds, too.")
         started.on_training_start({"total_timesteps": total_steps, "self": self}, globals())
         return total_steps, started
 

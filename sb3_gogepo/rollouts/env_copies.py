@@ -29,6 +29,12 @@ class _LockedEnv:
         value = getattr(self._env, name)
         if name in ("unwrapped", "env"):
             return _LockedEnv(value, self._refuse)
+        return self._show if name == "get_wrapper_attr" else self._checked(name, value)
+
+    def _show(self, name: str) -> Any:
+        return self._checked(name, self._env.get_wrapper_attr(name))
+
+    def _checked(self, name: str, value: Any) -> Any:
         if callable(value) and not name.startswith(READING):
             self._refuse(f"{name}()")
         return value

@@ -12,6 +12,8 @@ import torch as th
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_gogepo.envs import ask, attribute_of
+
 #: Key of ``info`` under which callbacks see that an episode was ended early; an env may have such a key of its own
 PRUNED = "pruned"
 
@@ -34,17 +36,21 @@ def monitor_record(
 ) -> dict[str, Any]:
     """``{"episode": ...}`` as the Monitor around env ``index`` gives it, for a pruned episode; empty without a Monitor.
 
-    :param info: of the last step, with the Monitor's ``info_keywords``.
+    :param info: as the env gave it after the last step. Of the Monitor's ``info_keywords``, those that are not in it are NaN:
+        an env may give them when an episode ends, which this one did not.
     """
-    if not env.env_is_wrapped(Monitor, index)[0]:
+    if not ask(lambda: env.env_is_wrapped(Monitor, [index])[0], otherwise=False):
         return {}
-    start, keywords, extra = (env.get_attr(name, index)[0] for name in ("t_start", "info_keywords", "current_reset_info"))
+    start, keywords, extra = (
+        attribute_of(env, name, otherwise, index)
+        for name, otherwise in (("t_start", math.nan), ("info_keywords", ()), ("current_reset_info", {}))
+    )
     record = {
         "r": round(full_return(episode_return, length, full_length), 6),
         "l": full_length,
         "t": round(time.time() - start, 6),
     }
-    return {"episode": {**record, **{key: info[key] for key in keywords}, **extra}}
+    return {"episode": {**record, **{key: info.get(key, math.nan) for key in keywords}, **extra}}
 
 
 class BestEpisodes:

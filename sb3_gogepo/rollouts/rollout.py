@@ -256,7 +256,7 @@ def run_actors(
                 run.actions.append(actions[i])
                 run.rewards.append(raw_rewards[i])
             if run.full_length is not None:
-                infos[i] |= monitor_record(env, i, run.episode_return, run.length, run.full_length, infos[i])
+                infos[i] |= monitor_record(env, i, run.episode_return, run.length, run.full_length, given[i])
         cut = [i for i in active if can_cut and not dones[i] and runs[i].must_end]  # type: ignore[union-attr]
         turns.see(dones)
         dones[cut] = True

@@ -18,6 +18,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
 from sb3_gogepo.checks import check_number
+from sb3_gogepo.envs import ask
 from sb3_gogepo.saving import archive
 from sb3_gogepo.saving.atomic_files import read_bytes
 from sb3_gogepo.saving.checkpoints import BUFFER_FILE, MODEL_FILE, RUN_STATE_FILE, latest_checkpoint, write_checkpoint
@@ -77,13 +78,19 @@ class PicklefreeAlgorithm(BaseAlgorithm):
         if seed is None:
             return
         check_number("seed", seed, minimum=0, integer=True)
-        super().set_random_seed(int(seed))
+        self._seed_globals(int(seed))
         self.run_seed = int(seed)
         self.replay_buffer.seed(self.run_seed)
 
-    def _seed_globals(self) -> None:
-        """SB3's ``set_random_seed``, while the model is made: ``run_seed`` and the buffer have their seeds already."""
-        super().set_random_seed(self.seed)
+    def _seed_globals(self, seed: int | None) -> None:
+        """SB3's ``set_random_seed``; a VecEnv that cannot be seeded does not end the run."""
+        env, self.env = self.env, None
+        try:
+            super().set_random_seed(seed)
+        finally:
+            self.env = env
+        if env is not None and seed is not None:
+            ask(lambda: env.seed(seed), otherwise=None)
 
     def _excluded_save_params(self) -> list[str]:
         of_episodes = ["_last_obs", "_last_original_obs", "_last_episode_starts", "_iteration_start"]

@@ -1,14 +1,17 @@
 """Warming up, and episodes that end early."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_gogepo import GoGePo
 from sb3_gogepo.base.callbacks import ResumableCheckpointCallback
+from sb3_gogepo.rollouts.pruning import PRUNED
 from tests.helpers import assert_same_result, record_logs
 from tests.toy_envs import ConstantObs, Seeded
 
@@ -167,3 +170,53 @@ def test_there_is_no_second_warming_up(make_model, tmp_path):
     loaded.learn(3_000, callback=lambda scope, _: scope["self"].num_timesteps < 100)
     assert not loaded.is_warming_up
     assert loaded._n_updates > model._n_updates
+
+
+class ResetWith(gym.Wrapper):
+    """Passes keywords to each reset."""
+
+    def __init__(self, env, **keywords):
+        super().__init__(env)
+        self.keywords = keywords
+
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs, **self.keywords)
+
+
+class Informed(ConstantObs):
+    """Tells the action at each step, and at the end whether it was a success."""
+
+    def reset(self, *, seed=None, options=None, level=0):
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        info["action"] = float(action[0])
+        return observation, reward, terminated, truncated, {**info, **({"is_success": True} if terminated else {})}
+
+
+@pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
+def test_records_of_pruned_episodes_are_complete(vec_env_cls, make_model):
+    """As Monitor's, its keywords and those of the reset included; what only the end of an episode tells is NaN."""
+
+    def make_env():
+        env = Monitor(Informed(LENGTH), info_keywords=("action", "is_success"), reset_keywords=("level",))
+        return ResetWith(env, level=3)
+
+    env, records = vec_env_cls([make_env]), []
+
+    def on_step(seen, _):
+        records.extend(info for info in seen["infos"] if "episode" in info)
+        return True
+
+    model = make_model(env).learn(300, on_step)
+    env.close()
+    pruned = [info["episode"] for info in records if PRUNED in info]
+    assert len(pruned) > 5
+    assert len(model.ep_info_buffer) == len(records)
+    for record in model.ep_info_buffer:
+        assert record.keys() == {"r", "l", "t", "action", "is_success", "level"}
+        assert record["level"] == 3
+        assert record["r"] == pytest.approx(LENGTH * record["action"], abs=1e-4)
+    assert np.isnan([record["is_success"] for record in pruned]).all()
+    assert np.isfinite([info["episode"]["is_success"] for info in records if PRUNED not in info]).all()

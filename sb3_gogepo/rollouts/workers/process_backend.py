@@ -16,11 +16,35 @@ import torch as th
 from sb3_gogepo.rollouts.workers.episode_worker import EpisodeWorker, Job, Outcome
 from sb3_gogepo.rollouts.workers.interface import PoolSettings, WorkerLost
 
+#: Name of a worker's process, and the exit code of one that came upon ``learn`` while it imported the program
+WORKER_NAME, NO_MAIN_GUARD = "sb3_gogepo worker", 86
+NO_MAIN_GUARD_MESSAGE = (
+    'rollout_backend="subprocess" starts processes that import your program, so what it does must stand below '
+    'if __name__ == "__main__": (or use rollout_backend="in-process")'
+)
+
+
+def check_main_guard() -> None:
+    """Raise, or end a worker's process so that its parent raises, if this process is still importing the program.
+
+    :raises RuntimeError: naming the ``__main__`` guard.
+    """
+    process = mp.current_process()
+    if not getattr(process, "_inheriting", False):
+        return
+    if process.name == WORKER_NAME:
+        os._exit(NO_MAIN_GUARD)
+    raise RuntimeError(NO_MAIN_GUARD_MESSAGE)
+
 
 class ProcessBackend:
-    """Forks workers off a server process, as SubprocVecEnv does, that has the package imported already."""
+    """Forks workers off a server process, as SubprocVecEnv does, that has the package imported already.
+
+    :raises RuntimeError: naming the ``__main__`` guard, if the program lacks it.
+    """
 
     def __init__(self, env_pickle: bytes, settings: PoolSettings) -> None:
+        check_main_guard()
         self.env_pickle, self.settings = env_pickle, settings
         has_forkserver = "forkserver" in mp.get_all_start_methods()
         self.context: Any = mp.get_context("forkserver" if has_forkserver else "spawn")
@@ -45,7 +69,7 @@ class ProcessWorker:
 
     def __init__(self, context: Any, env_pickle: bytes) -> None:
         self.connection, other_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other_end, env_pickle), daemon=True)
+        self.process = context.Process(target=_serve, args=(other_end, env_pickle), name=WORKER_NAME, daemon=True)
         self.process.start()
         other_end.close()
 
@@ -58,11 +82,14 @@ class ProcessWorker:
         """Receive the outcome, or that the env is made.
 
         :raises WorkerLost: if the process has ended.
+        :raises RuntimeError: if it has ended because the program has no ``__main__`` guard.
         """
         try:
             kind, content = cloudpickle.loads(self.connection.recv_bytes())
         except (EOFError, ConnectionError):
             self.process.join(5)
+            if self.process.exitcode == NO_MAIN_GUARD:
+                raise RuntimeError(NO_MAIN_GUARD_MESSAGE) from None
             raise WorkerLost(f"process {self.process.pid} ended with exit code {self.process.exitcode}") from None
         if kind == "error":
             raise content
