@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +28,12 @@ class BehaviorOutputs(NamedTuple):
 class BehaviorFunction(nn.Module):
     """(normalized observation, scaled command) -> action distribution; the command gates the first hidden layer.
 
-    :param n_outputs: actions of a Box, or choices.
-    :param hidden_sizes: the first one is that of the gated layer.
-    :param log_std_range: bounds of a Box's log standard deviation (in units of half the action range); None: Discrete.
+    :param n_obs: size of an observation.
+    :param n_outputs: number of a Box's actions, or of a Discrete space's choices.
+    :param hidden_sizes: units of each hidden layer. The command gates the first one.
+    :param activation_fn: class of the activation between the layers.
+    :param log_std_range: bounds of a Box's log standard deviation (in units of half the action range); None: the action
+        space is Discrete.
     """
 
     def __init__(
@@ -45,14 +48,30 @@ class BehaviorFunction(nn.Module):
         self.n_outputs, self.log_std_range = n_outputs, log_std_range
         self.observation_layer = nn.Linear(n_obs, hidden_sizes[0])
         self.command_layer = nn.Linear(2, hidden_sizes[0])
-        self.activation = activation_fn()
+        self.activation, self.gate = activation_fn(), nn.Sigmoid()
         n_last = n_outputs if log_std_range is None else 2 * n_outputs
         self.rest = nn.Sequential(*create_mlp(hidden_sizes[0], n_last, list(hidden_sizes[1:]), activation_fn=activation_fn))
 
     def forward(self, observations: th.Tensor, commands: th.Tensor) -> BehaviorOutputs:
         """(n, n_obs) normalized observations, (n, 2) scaled desired returns and horizons -> action distributions."""
-        gate = th.sigmoid(self.command_layer(commands))
-        outputs = self.rest(self.activation(self.observation_layer(observations)) * gate)
+        return self.read(self.run(observations, commands))
+
+    def run(
+        self, observations: Any, commands: Any, function_of: Callable[[nn.Module], Callable[[Any], Any]] | None = None
+    ) -> Any:
+        """What the last layer gives for the arguments of :meth:`forward`.
+
+        :param function_of: what computes each module, for instance in NumPy; None: the module itself.
+        """
+        of: Callable[[Any], Any] = function_of or (lambda module: module)
+        gate = of(self.gate)(of(self.command_layer)(commands))
+        hidden = of(self.activation)(of(self.observation_layer)(observations)) * gate
+        for module in self.rest:
+            hidden = of(module)(hidden)
+        return hidden
+
+    def read(self, outputs: th.Tensor) -> BehaviorOutputs:
+        """What the last layer gave, for each of n rows -> n action distributions."""
         if self.log_std_range is None:
             return BehaviorOutputs(means=outputs, log_stds=None)
         means, log_stds = outputs.split(self.n_outputs, dim=1)
@@ -194,23 +213,8 @@ class UDRLPolicy(PicklefreePolicy):
             stored = self.choose(outputs, None if deterministic else self._noise_like(outputs.means))
             rewards = self.reward_scaler.unscale(self.predict_rewards(observations, stored).double()).cpu().numpy()
         next_state = CommandState(returns=returns - rewards, horizons=np.maximum(horizons - 1, 1))
-        actions = self.to_env(stored.cpu().numpy())
+        actions = self.action_map.unscale(stored.cpu().numpy())
         return (actions if is_vectorized else actions.squeeze(axis=0)), next_state
-
-    def to_env(self, stored: np.ndarray) -> np.ndarray:
-        """(n, n_actions) stored actions -> (n, \\*action_shape) actions of the env."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return stored[:, 0].astype(np.int64) + int(self.action_space.start)
-        unit = stored.astype(np.float64).reshape(len(stored), *self.action_space.shape)
-        actions = (self.action_map.center + self.action_map.half_range * unit).astype(self.action_space.dtype)
-        return np.clip(actions, self.action_space.low, self.action_space.high)
-
-    def from_env(self, actions: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`to_env`."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return (actions.reshape(-1, 1) - int(self.action_space.start)).astype(np.float32)
-        half_range = np.where(self.action_map.half_range > 0, self.action_map.half_range, 1.0)
-        return ((actions - self.action_map.center) / half_range).reshape(len(actions), -1).astype(np.float32)
 
     def _noise_like(self, values: th.Tensor) -> th.Tensor:
         return -th.log(-th.log(th.rand_like(values))) if self.action_map.is_discrete else th.randn_like(values)

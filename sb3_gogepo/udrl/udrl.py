@@ -236,7 +236,7 @@ class UDRL(CommandAlgorithm):
         assert episode.actions is not None
         assert episode.rewards is not None
         self.replay_buffer.add(
-            episode.observations, self.policy.from_env(episode.actions), episode.rewards + self.alive_bonus_offset
+            episode.observations, self.policy.action_map.scale(episode.actions), episode.rewards + self.alive_bonus_offset
         )
 
     def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
