@@ -9,7 +9,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import create_mlp
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_gogepo.checks import check_number, check_range, check_sizes
@@ -19,7 +19,11 @@ from sb3_gogepo.networks.policies import PicklefreePolicy, check_activation, che
 
 
 class BehaviorOutputs(NamedTuple):
-    """means in [-1, 1] (Box) or logits (Discrete), and log_stds (None for Discrete); (n, n_outputs) each."""
+    """Action distributions for n observations and commands.
+
+    :param means: (n, n_outputs) means in [-1, 1] (Box) or logits (Discrete).
+    :param log_stds: (n, n_outputs) logs of the standard deviations (Box); None for Discrete.
+    """
 
     means: th.Tensor
     log_stds: th.Tensor | None
@@ -79,20 +83,29 @@ class BehaviorFunction(nn.Module):
 
 
 class CommandState(NamedTuple):
-    """Desired returns and horizons of the envs, (n_envs,) each: what :meth:`UDRLPolicy.predict` takes and gives."""
+    """The envs' present commands, which :meth:`UDRLPolicy.predict` takes and returns.
+
+    :param returns: (n_envs,) desired returns.
+    :param horizons: (n_envs,) desired horizons in env steps.
+    """
 
     returns: np.ndarray
     horizons: np.ndarray
 
 
 class UDRLPolicy(PicklefreePolicy):
-    """A behavior function with command, scaling and observation statistics.
+    """A behavior function with all it needs to act: command, scaling and observation statistics.
 
+    :param observation_space: flat Box.
+    :param action_space: Box with finite bounds, or Discrete.
+    :param lr_schedule: its first value is the optimizer's learning rate until the algorithm sets another; None: 0.
     :param net_arch: hidden layers of the behavior function; the command gates the first.
-    :param activation_fn: activation between them.
-    :param log_std_range: bounds of the log standard deviation of a Box's actions, whose range is [-1, 1]. The lower bound
-        keeps the likelihood of clipped actions finite.
-    :param reward_net_arch: hidden layers of the reward model; see :meth:`predict`.
+    :param activation_fn: class of the activation between the layers of the behavior function. It has no parameters.
+    :param log_std_range: (lowest, highest) log standard deviation of a Box's actions, scaled to [-1, 1]. The lowest one
+        keeps the likelihood of clipped actions finite. Without effect for Discrete.
+    :param reward_net_arch: hidden layers of the reward model, which stands in for rewards in :meth:`predict`.
+    :param optimizer_class: class of the optimizer, which trains behavior function and reward model.
+    :param optimizer_kwargs: arguments of the optimizer, without ``lr``; None: none.
     :raises ValueError: naming the argument, for any value outside its range.
     """
 
@@ -142,7 +155,7 @@ class UDRLPolicy(PicklefreePolicy):
 
     @property
     def command(self) -> float:
-        """The return, in return units, that ``predict`` wants at the start of an episode."""
+        """The return, in return units, that ``predict`` aims at from the start of an episode."""
         return float(self._command)
 
     @command.setter
@@ -151,7 +164,7 @@ class UDRLPolicy(PicklefreePolicy):
 
     @property
     def horizon(self) -> float:
-        """The number of env steps in which ``predict`` wants it."""
+        """The number of env steps in which ``predict`` is to achieve :attr:`command`."""
         return float(self._horizon)
 
     @horizon.setter
@@ -175,10 +188,11 @@ class UDRLPolicy(PicklefreePolicy):
         return self.reward_model(th.cat([self.normalizer(observations), self.one_hot(actions)], dim=1)).squeeze(1)
 
     def choose(self, outputs: BehaviorOutputs, noise: th.Tensor | None) -> th.Tensor:
-        """(n, n_actions) actions as they are stored: in [-1, 1] (Box), or choices from 0 (Discrete).
+        """Action distributions -> (n, n_actions) stored actions: in [-1, 1] (Box), or choices from 0 (Discrete).
 
-        :param noise: (n, n_outputs) numbers from N(0, 1) (Box) or from the standard Gumbel distribution (Discrete), which
-            make a sample; None: the mean, or the most likely choice.
+        :param outputs: (n, n_outputs) parameters of the distributions.
+        :param noise: (n, n_outputs) draws from N(0, 1) (Box) or from the standard Gumbel distribution (Discrete), from
+            which actions are sampled; None: the mean, or the most likely choice.
         """
         if outputs.log_stds is None:
             return (outputs.means if noise is None else outputs.means + noise).argmax(dim=1, keepdim=True).float()
@@ -194,8 +208,14 @@ class UDRLPolicy(PicklefreePolicy):
         """Actions, and the command state to pass on to the next call, as with a recurrent policy of SB3.
 
         At an episode's start the command is (:attr:`command`, :attr:`horizon`). After each step the desired horizon falls
-        by 1 (down to 1) and the desired return by the reward. ``predict`` is not told rewards, so the reward model's
-        prediction stands in for it. Without ``state`` each call is the start of an episode.
+        by 1 (down to 1) and the desired return by the reward. ``predict`` does not see rewards, so it uses the reward
+        model's prediction.
+
+        :param observation: (n_obs,) or (n_envs, n_obs) raw observations.
+        :param state: what the call before returned; None: all envs are at the start of an episode.
+        :param episode_start: (n_envs,) which envs are at the start of an episode; None: none is.
+        :param deterministic: take the mean or the most likely action, rather than a sample.
+        :return: actions of the env, and the state for the next call.
         """
         self.set_training_mode(False)
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
@@ -228,18 +248,6 @@ class UDRLPolicy(PicklefreePolicy):
         outputs = self.distribution(observations, self._command.expand(n), self._horizon.expand(n))
         return self.choose(outputs, None if deterministic else self._noise_like(outputs.means))
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        assert isinstance(observation, th.Tensor)
-        return self(observation, deterministic)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return dict(
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            net_arch=self.net_arch,
-            activation_fn=self.activation_fn,
-            log_std_range=self.log_std_range,
-            reward_net_arch=self.reward_net_arch,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
-        )
+        own = dict(log_std_range=self.log_std_range, reward_net_arch=self.reward_net_arch)
+        return {**super()._get_constructor_parameters(), **own}
