@@ -94,17 +94,18 @@ def test_return_scaler_fit():
     assert (scaler.offset.item(), scaler.scale.item()) == (4.0, 2.0)
 
 
-def test_return_scaler_needs_two_returns():
+def test_no_returns_change_nothing():
     scaler = ReturnScaler(offset=1.0, scale=2.0)
-    scaler.fit(np.array([5.0]))
+    scaler.fit(np.array([]))
     assert (scaler.offset.item(), scaler.scale.item()) == (1.0, 2.0)
 
 
-def test_equal_returns_have_the_scale_one():
+@pytest.mark.parametrize(("returns", "scale"), [([7.0] * 5, 7.0), ([-7.0], 7.0), ([0.0, 0.0], 1.0)])
+def test_equal_returns_are_scaled_by_their_size(returns, scale):
     """A command that lies above them, by ``command_increment``, must not become huge."""
     scaler = ReturnScaler()
-    scaler.fit(np.full(5, 7.0))
-    assert (scaler.offset.item(), scaler.scale.item()) == (7, 1)
+    scaler.fit(np.array(returns))
+    assert (scaler.offset.item(), scaler.scale.item()) == (returns[0], scale)
 
 
 @pytest.mark.parametrize("value", [1e6 + 1, -3.25])
