@@ -30,7 +30,11 @@ class BufferPair:
     def add_skills(self, skills: list[GoalEpisode], latents: LatentSchedule) -> int:
         """Store (s, a, s', latent) of episodes of the skill policy; returns the number of steps stored.
 
-        The step that ends a segment goes on with the next segment's latent, as the episode did; the last step with its own.
+        The observation after a segment's last step has the next segment's latent, as it had in the episode; that after the
+        episode's last step keeps its own.
+
+        :param skills: episodes of the skill policy.
+        :param latents: the latents on which the skill policy acted in them.
         """
         n_steps = 0
         for i, episode in enumerate(skills):
@@ -48,8 +52,10 @@ class BufferPair:
     ) -> int:
         """Store (s, g, a, s', latent, source) of episodes of the goal-conditioned policy; returns the number of steps stored.
 
-        :param goals: of each episode; from its end on, the last goal stays.
-        :param skills: the episodes of the skill policy that the goals come from.
+        :param episodes: episodes of the goal-conditioned policy.
+        :param goals: goals of each episode. An episode that is longer than its goals keeps the last one.
+        :param skills: episodes of the skill policy, from which the goals come.
+        :param latents: the latents on which the skill policy acted in them.
         """
         n_steps = 0
         for i, (episode, goal, skill) in enumerate(zip(episodes, goals, skills, strict=True)):
@@ -73,7 +79,7 @@ class BufferPair:
         return {"skill": self.skill.state_dict(), "goal": self.goal.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         self.skill.load_state_dict(state["skill"])
         self.goal.load_state_dict(state["goal"])
 
