@@ -10,6 +10,7 @@ import torch as th
 
 from sb3_gogepo.buffers.policy_buffer import PolicyBufferSamples, check_policy, read_policies
 from sb3_gogepo.buffers.saved_rows import check_rows
+from sb3_gogepo.checks import check_number
 
 EMPTY = -1  # in place of the serial number of a policy
 
@@ -34,7 +35,7 @@ class BucketBuffer:
         grow wider with it.
     :param seed: of the buffer's random generator; None: it is seeded by the system.
     :param device: where samples are put; the policies themselves stay in CPU memory.
-    :raises ValueError: for a size below 1, or a negative or non-finite ``rank_scale``.
+    :raises ValueError: if a size is no integer >= 1, or ``rank_scale`` is negative or not finite.
     """
 
     def __init__(
@@ -51,11 +52,9 @@ class BucketBuffer:
     ) -> None:
         sizes = dict(buffer_size=buffer_size, n_weights=n_weights, n_buckets=n_buckets, bucket_size=bucket_size)
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        if not (np.isfinite(rank_scale) and rank_scale >= 0):
-            raise ValueError(f"rank_scale must be a finite number >= 0, got {rank_scale}")
-        self.buffer_size = int(buffer_size)
+            check_number(name, size, minimum=1, integer=True)
+        check_number("rank_scale", rank_scale, minimum=0)
+        self.buffer_size = buffer_size
         self.n_weights = n_weights
         self.n_buckets = n_buckets
         self.bucket_size = bucket_size

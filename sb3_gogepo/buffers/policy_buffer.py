@@ -9,6 +9,7 @@ import numpy as np
 import torch as th
 
 from sb3_gogepo.buffers.saved_rows import check_rows
+from sb3_gogepo.checks import check_number
 from sb3_gogepo.rollouts.pruning import BestEpisodes
 
 
@@ -68,7 +69,7 @@ class PolicyBuffer:
         success is not forgotten.
     :param seed: of the buffer's random generator; None: it is seeded by the system.
     :param device: where samples are put; the policies themselves stay in CPU memory.
-    :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
+    :raises ValueError: if ``buffer_size`` or ``n_weights`` is no integer >= 1, or ``recency`` is negative or not finite.
     """
 
     def __init__(
@@ -80,13 +81,10 @@ class PolicyBuffer:
         seed: int | None = None,
         device: th.device | str = "cpu",
     ) -> None:
-        if buffer_size < 1:
-            raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
-        if n_weights < 1:
-            raise ValueError(f"n_weights must be at least 1, got {n_weights}")
-        if not (np.isfinite(recency) and recency >= 0):
-            raise ValueError(f"recency must be a finite number >= 0, got {recency}")
-        self.buffer_size = int(buffer_size)
+        check_number("buffer_size", buffer_size, minimum=1, integer=True)
+        check_number("n_weights", n_weights, minimum=1, integer=True)
+        check_number("recency", recency, minimum=0)
+        self.buffer_size = buffer_size
         self.n_weights = n_weights
         self.recency = recency
         self.elite_fraction = elite_fraction
@@ -132,7 +130,7 @@ class PolicyBuffer:
         return ranks**-self.recency / self._cumulative_mass[len(self) - 1]
 
     def sample_ages(self, batch_size: int) -> np.ndarray:
-        """(batch_size,) ages, 0 = newest, drawn with replacement; first the elites."""
+        """(batch_size,) ages, 0 = newest, drawn with replacement; the elites come first."""
         if not len(self):
             raise ValueError("cannot sample from an empty PolicyBuffer")
         mass = self._cumulative_mass[: len(self)]

@@ -1,4 +1,4 @@
-"""What all buffers check of the rows that a file holds, before they change."""
+"""The check of saved rows that all buffers share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import torch as th
 
 
 def check_rows(name: str, saved: th.Tensor, shape: tuple[int, ...], dtype: th.dtype = th.float32) -> th.Tensor:
-    """``saved`` as ``dtype``, if it has the shape and is finite then.
+    """Saved rows, ready to be put into a buffer.
 
-    :param name: what to call it in errors.
-    :param shape: (n_rows, ...) that it must have.
+    :param name: what to call them in errors.
+    :param saved: the rows as they were read from a file.
+    :param shape: (n_rows, ...) shape that they must have.
+    :param dtype: type to which they are converted.
+    :return: the converted rows.
     :raises ValueError: if it has another shape, or holds NaN, infinity or a number too large for ``dtype``.
     """
     if tuple(saved.shape) != shape:

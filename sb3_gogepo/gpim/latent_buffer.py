@@ -1,4 +1,4 @@
-"""LatentBuffer: SB3's DictReplayBuffer that remembers each step's latent and computes rewards when it is asked for them."""
+"""LatentBuffer: SB3's DictReplayBuffer that stores each step's latent and computes rewards when it is sampled."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class LatentBuffer(DictReplayBuffer):
         return samples._replace(rewards=rewards.reshape(-1, 1))
 
     def sample_latents(self, batch_size: int) -> LatentSamples:
-        """What the discriminator learns from."""
+        """Steps drawn uniformly with replacement, from which the discriminator learns."""
         return self._latent_samples(self._draw(batch_size))
 
     def _latent_samples(self, indices: np.ndarray) -> LatentSamples:

@@ -1,4 +1,4 @@
-"""Navigation2D: a point on a plane of 10 x 10 with walls, and goals of all four kinds."""
+"""Navigation2D: a point on a plane of 10 x 10 with walls, and goals of all types."""
 
 from __future__ import annotations
 

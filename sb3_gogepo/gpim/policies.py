@@ -163,12 +163,12 @@ class GPIMPolicy(PicklefreePolicy):
         return [*parts, "discriminator_optimizer"]
 
     def forward(self, observations: dict[str, th.Tensor], deterministic: bool = True) -> th.Tensor:
-        """The env's observations -> (n, n_actions) actions of the goal-conditioned policy, in [-1, 1]."""
+        """The env's observations, (n, ...) each -> (n, n_actions) actions of the goal-conditioned policy, in [-1, 1]."""
         seen = {key: observations[key] for key in self.goal_policy.observation_space.spaces}  # type: ignore[attr-defined]
         return self.goal_policy.actor(seen, deterministic)
 
     def set_training_mode(self, mode: bool) -> None:
-        """As SB3's."""
+        """Set the training mode of both policies, as SB3's method does for one."""
         self.skill_policy.set_training_mode(mode)
         self.goal_policy.set_training_mode(mode)
         self.training = mode

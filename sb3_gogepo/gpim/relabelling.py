@@ -1,4 +1,4 @@
-"""Relabelling f_kappa: what the skill policy went through -> what the goal-conditioned policy is asked to do."""
+"""Relabelling f_kappa: an episode of the skill policy -> goals of the goal-conditioned policy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,13 @@ def relabel_sequence(achieved: np.ndarray, segment_length: int, n_segments: int)
 
 
 def relabel(achieved: np.ndarray, goal_type: str, segment_length: int | None, n_segments: int) -> Relabelled:
-    """f_kappa of this type; only ``"sequence"`` looks at the last two arguments."""
+    """f_kappa: achieved goals -> what the goal-conditioned policy is asked to achieve.
+
+    :param achieved: (length + 1, \\*achieved_shape) goals that the skill policy achieved in an episode.
+    :param goal_type: one of ``GOAL_TYPES``.
+    :param segment_length: number of steps in a segment; used by ``"sequence"`` only.
+    :param n_segments: number of segments; used by ``"sequence"`` only.
+    """
     if goal_type == "fixed":
         return relabel_fixed(achieved)
     if goal_type == "dynamic":

@@ -33,7 +33,7 @@ class GoalEpisode(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Env steps."""
+        """Number of env steps."""
         return len(self.actions)
 
     def is_finite(self) -> bool:

@@ -91,7 +91,7 @@ class ObservationNormalizer(nn.Module):
         return ((rounded - self.mean) / self._divisor()).float()
 
     def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
-        """The present normalization as a NumPy function; later updates do not change it."""
+        """The present normalization as a NumPy function; later updates have no effect on it."""
         return partial(_normalize, self.mean.cpu().numpy().copy(), self._divisor().cpu().numpy(), self.dtype)
 
     def _std(self) -> th.Tensor:
@@ -121,8 +121,8 @@ class ObservationNormalizer(nn.Module):
         return self.mean.to(device), self._std().to(device)
 
 
-def _normalize(mean: np.ndarray, divisor: np.ndarray, dtype: np.dtype, observations: np.ndarray) -> np.ndarray:
-    return ((observations.astype(dtype) - mean) / divisor).astype(np.float32)
+def _normalize(offset: np.ndarray | float, divisor: np.ndarray | float, dtype: np.dtype, values: np.ndarray) -> np.ndarray:
+    return ((values.astype(dtype) - offset) / divisor).astype(np.float32)
 
 
 class ReturnScaler(nn.Module):
@@ -143,6 +143,10 @@ class ReturnScaler(nn.Module):
     def forward(self, values: th.Tensor) -> th.Tensor:
         """Return units -> scaled, float32."""
         return ((values - self.offset) / self.scale).float()
+
+    def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The present scaling as a NumPy function; later changes have no effect on it."""
+        return partial(_normalize, self.offset.item(), self.scale.item(), np.dtype(np.float64))
 
     def unscale(self, values: th.Tensor) -> th.Tensor:
         """Scaled -> return units."""

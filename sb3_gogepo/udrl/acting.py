@@ -44,8 +44,7 @@ class CommandActors:
         self.normalize = policy.normalizer.frozen()
         self.functions = {module: _as_function(module) for module in policy.behavior.modules()}
         self.functions[policy.behavior.gate] = _sigmoid
-        self.offsets = np.array([policy.return_scaler.offset.item(), policy.horizon_scaler.offset.item()])
-        self.scales = np.array([policy.return_scaler.scale.item(), policy.horizon_scaler.scale.item()])
+        self.scale_returns, self.scale_horizons = policy.return_scaler.frozen(), policy.horizon_scaler.frozen()
 
     def start(self, env_index: int, candidate: int) -> None:
         """From now on, env ``env_index`` runs this candidate, whose command is the initial one again."""
@@ -68,10 +67,11 @@ class CommandActors:
         return self.policy.action_map.unscale(stored)
 
     def _outputs(self, observations: np.ndarray) -> BehaviorOutputs:
-        commands = (np.nan_to_num(self.state) - self.offsets) / self.scales
+        returns, horizons = np.nan_to_num(self.state).T
+        commands = np.stack([self.scale_returns(returns), self.scale_horizons(horizons)], axis=1)
         behavior = self.policy.behavior
-        outputs = behavior.run(observations, commands.astype(np.float32), function_of=self.functions.__getitem__)
-        return behavior.read(th.from_numpy(outputs))
+        outputs = behavior.last_layer(observations, commands, function_of=self.functions.__getitem__)
+        return behavior.to_distributions(th.from_numpy(outputs))
 
     def _noise(self, n_outputs: int) -> np.ndarray:
         assert self.rngs is not None
@@ -90,7 +90,7 @@ class CommandActors:
 
 
 def _as_function(module: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
-    """A module of the behavior function in NumPy, as it is now; what it makes of one row does not depend on the others."""
+    """A module, with its present weights, as a function of (n, n_in) rows; each row's result is independent of the others."""
     if isinstance(module, nn.Linear):
         return partial(_product_by_row, module.weight.detach().cpu().numpy(), module.bias.detach().cpu().numpy())
     return as_numpy_function(module)

@@ -9,6 +9,7 @@ import numpy as np
 import torch as th
 
 from sb3_gogepo.buffers.saved_rows import check_rows
+from sb3_gogepo.checks import check_number
 
 
 class EpisodeBufferSamples(NamedTuple):
@@ -46,15 +47,14 @@ class EpisodeBuffer:
     :param n_actions: size of a scaled action: that of a Box's, or 1 for a Discrete space.
     :param seed: of the buffer's random generator; None: it is seeded by the system.
     :param device: where samples are put.
-    :raises ValueError: for a ``buffer_size`` below 1.
+    :raises ValueError: if ``buffer_size`` is no integer >= 1.
     """
 
     def __init__(
         self, buffer_size: int, n_obs: int, n_actions: int, seed: int | None = None, device: th.device | str = "cpu"
     ) -> None:
-        if buffer_size < 1:
-            raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
-        self.buffer_size = int(buffer_size)
+        check_number("buffer_size", buffer_size, minimum=1, integer=True)
+        self.buffer_size = buffer_size
         self.n_obs, self.n_actions = n_obs, n_actions
         self.device = th.device(device)
         self.rng = np.random.default_rng(seed)

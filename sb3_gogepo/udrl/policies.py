@@ -58,14 +58,17 @@ class BehaviorFunction(nn.Module):
 
     def forward(self, observations: th.Tensor, commands: th.Tensor) -> BehaviorOutputs:
         """(n, n_obs) normalized observations, (n, 2) scaled desired returns and horizons -> action distributions."""
-        return self.read(self.run(observations, commands))
+        return self.to_distributions(self.last_layer(observations, commands))
 
-    def run(
+    def last_layer(
         self, observations: Any, commands: Any, function_of: Callable[[nn.Module], Callable[[Any], Any]] | None = None
     ) -> Any:
-        """What the last layer gives for the arguments of :meth:`forward`.
+        """The network up to the outputs of its last layer, in torch or in NumPy.
 
-        :param function_of: what computes each module, for instance in NumPy; None: the module itself.
+        :param observations: (n, n_obs) normalized observations.
+        :param commands: (n, 2) scaled desired returns and horizons.
+        :param function_of: module -> function that computes it; None: the module itself computes it.
+        :return: (n, n_outputs) for Discrete, (n, 2 * n_outputs) for a Box.
         """
         of: Callable[[Any], Any] = function_of or (lambda module: module)
         gate = of(self.gate)(of(self.command_layer)(commands))
@@ -74,8 +77,8 @@ class BehaviorFunction(nn.Module):
             hidden = of(module)(hidden)
         return hidden
 
-    def read(self, outputs: th.Tensor) -> BehaviorOutputs:
-        """What the last layer gave, for each of n rows -> n action distributions."""
+    def to_distributions(self, outputs: th.Tensor) -> BehaviorOutputs:
+        """Outputs of :meth:`last_layer` -> n action distributions."""
         if self.log_std_range is None:
             return BehaviorOutputs(means=outputs, log_stds=None)
         means, log_stds = outputs.split(self.n_outputs, dim=1)

@@ -134,10 +134,10 @@ def test_only_finite_policies_and_returns_are_stored(value):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(buffer_size=0), "buffer_size must be at least 1, got 0"),
-        (dict(n_weights=0), "n_weights must be at least 1, got 0"),
-        (dict(n_buckets=0), "n_buckets must be at least 1, got 0"),
-        (dict(bucket_size=0), "bucket_size must be at least 1, got 0"),
+        (dict(buffer_size=0), "buffer_size must be an integer >= 1, got 0"),
+        (dict(n_weights=0), "n_weights must be an integer >= 1, got 0"),
+        (dict(n_buckets=0), "n_buckets must be an integer >= 1, got 0"),
+        (dict(bucket_size=0), "bucket_size must be an integer >= 1, got 0"),
         (dict(rank_scale=-1.0), "rank_scale must be a finite number >= 0, got -1.0"),
     ],
 )

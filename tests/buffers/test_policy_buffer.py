@@ -160,8 +160,8 @@ def test_sampling_from_an_empty_buffer_is_an_error():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(buffer_size=0), "buffer_size must be at least 1, got 0"),
-        (dict(n_weights=0), "n_weights must be at least 1, got 0"),
+        (dict(buffer_size=0), "buffer_size must be an integer >= 1, got 0"),
+        (dict(n_weights=0), "n_weights must be an integer >= 1, got 0"),
         (dict(recency=-0.1), "recency must be a finite number >= 0, got -0.1"),
         (dict(recency=np.nan), "recency must be a finite number >= 0, got nan"),
     ],

@@ -99,5 +99,5 @@ def test_only_finite_episodes_are_stored():
     buffer = make_buffer()
     with pytest.raises(ValueError, match="only finite episodes"):
         add(buffer, 1.0, np.nan)
-    with pytest.raises(ValueError, match="buffer_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="buffer_size must be an integer >= 1, got 0"):
         make_buffer(0)
