@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,9 @@ import numpy as np
 from sb3_gogepo.gpim.latent_buffer import LatentBuffer
 from sb3_gogepo.gpim.relabelling import Relabelled
 from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule
+from sb3_gogepo.rollouts.faults import warn
+
+NOT_FINITE = "an episode is discarded: an observation, an achieved goal or an action is not finite"
 
 
 class BufferPair:
@@ -39,7 +41,7 @@ class BufferPair:
         n_steps = 0
         for i, episode in enumerate(skills):
             if not episode.is_finite():
-                _warn_of_dropped_episode()
+                warn(NOT_FINITE)
                 continue
             of_step = latents.of_steps(i, episode.length)
             observations = {"observation": episode.observations, "latent": np.append(of_step, of_step[-1])}
@@ -60,7 +62,7 @@ class BufferPair:
         n_steps = 0
         for i, (episode, goal, skill) in enumerate(zip(episodes, goals, skills, strict=True)):
             if not (episode.is_finite() and skill.is_finite()):
-                _warn_of_dropped_episode()
+                warn(NOT_FINITE)
                 continue
             desired = goal.goals[np.minimum(np.arange(episode.length + 1), skill.length)]
             targets = goal.target_indices[np.minimum(np.arange(episode.length), skill.length - 1)]
@@ -82,7 +84,3 @@ class BufferPair:
         """Restore what :meth:`state_dict` returned."""
         self.skill.load_state_dict(state["skill"])
         self.goal.load_state_dict(state["goal"])
-
-
-def _warn_of_dropped_episode() -> None:
-    warnings.warn("an episode was dropped: an observation is not finite", stacklevel=3)

@@ -16,8 +16,7 @@ class EpisodeBufferSamples(NamedTuple):
     """A batch of steps.
 
     :param observations: (batch_size, n_obs) raw observations.
-    :param actions: (batch_size, n_actions) actions, scaled as by :meth:`ActionMap.scale
-        <sb3_gogepo.networks.action_map.ActionMap.scale>`.
+    :param actions: (batch_size, n_actions) actions, scaled to [-1, 1] (Box), or choices from 0 (Discrete).
     :param rewards: (batch_size,) reward of each step.
     :param returns_to_go: (batch_size,) sum of the rewards of the step and of all later ones of its episode.
     :param horizons: (batch_size,) number of steps from this one to the end of its episode, itself included.
