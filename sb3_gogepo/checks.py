@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 
 def is_finite(value: Any) -> bool:
-    """Is a number finite, and not too large for a float, as Python's integers may be?"""
+    """Is a number finite? Python's integers that are too large for a float are not."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -34,7 +34,7 @@ def check_number(name: str, value: Any, minimum: float | None = None, exclusive:
 
 
 def as_python(value: Any) -> Any:
-    """NumPy's numbers and bools as Python's, also those in lists, tuples and dicts; anything else as it is."""
+    """NumPy's numbers and bools as Python's, also in lists, tuples and dicts; anything else unchanged."""
     if isinstance(value, np.floating):
         return float(value)
     if isinstance(value, np.generic):
@@ -47,13 +47,13 @@ def as_python(value: Any) -> Any:
 
 
 def check_bool(name: str, value: Any) -> None:
-    """Raise unless ``value`` is True or False: "no" and "false" would count as True."""
+    """Raise unless ``value`` is True or False; the strings "no" and "false" would count as True."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_sb3_arguments(stats_window_size: Any, tensorboard_log: Any, policy_kwargs: Any, verbose: Any, seed: Any) -> None:
-    """Check what ``BaseAlgorithm`` takes as it is."""
+    """Raise unless these arguments are valid, which SB3's ``BaseAlgorithm`` does not check."""
     check_number("stats_window_size", stats_window_size, minimum=1, integer=True)
     if not (tensorboard_log is None or isinstance(tensorboard_log, (str, os.PathLike))):
         raise ValueError(f"tensorboard_log must be a path or None, got {tensorboard_log!r}")
@@ -84,9 +84,11 @@ def check_observation_space(space: spaces.Space, algorithm: str) -> None:
 
 
 def as_observations(observations: Any, space: spaces.Space, dtype: Any = None) -> np.ndarray:
-    """A copy of what envs observe, (n_envs, \\*space.shape), without further axes of size 1, as SB3's DummyVecEnv makes it.
+    """A copy of observations, (n_envs, \\*space.shape), without extra axes of size 1, as SB3's DummyVecEnv makes it.
 
-    :param dtype: of the copy; None: as it is.
+    :param observations: (n_envs, ...) what the envs gave.
+    :param space: observation space of a single env.
+    :param dtype: type of the copy; None: that of the observations.
     :raises ValueError: for any other shape.
     """
     array = np.array(observations, dtype=dtype)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-#: The original's recipe as executed (IDSIA/GoGePo @7905a67, ``gogepo.py`` and ``core_gogepo.py``), for Swimmer's return
-#: range; give your env's own, e.g. ``{**PAPER, "return_range": (-100, 3000)}`` for Hopper.
+#: The original's recipe as executed (IDSIA/GoGePo @7905a67, ``gogepo.py`` and ``core_gogepo.py``). ``return_range`` is
+#: Swimmer's; for another env, replace it, e.g. ``{**PAPER, "return_range": (-100, 3000)}`` for Hopper.
 PAPER: dict[str, Any] = dict(
     learning_rate=2e-6,
     evaluator_learning_rate=5e-3,
@@ -48,7 +48,8 @@ PAPER: dict[str, Any] = dict(
     ),
 )
 
-#: The recipe of UDRLPG's released code as executed (``JacopoD/udrlpg_`` @97eabda, ``config.py``), for Swimmer's return range.
+#: The recipe of UDRLPG's released code as executed (``JacopoD/udrlpg_`` @97eabda, ``config.py``). ``return_range`` and
+#: ``first_command`` are for Swimmer.
 UDRLPG_PAPER: dict[str, Any] = dict(
     learning_rate=2e-6,
     buffer_size=10_000,
@@ -83,8 +84,8 @@ UDRLPG_PAPER: dict[str, Any] = dict(
     ),
 )
 
-#: A point of UDRL's search grid for LunarLander (arXiv 1912.02877 v1, appendix B); its chosen values are not printed.
-#: Middle values where there is no better reason.
+#: A point of UDRL's search grid for LunarLander (arXiv 1912.02877 v1, appendix B). The paper does not print the values it
+#: chose; these are from the middle of the grid where there was no better reason.
 UDRL_LUNAR_LANDER: dict[str, Any] = dict(
     learning_rate=1e-3,
     buffer_size=500,

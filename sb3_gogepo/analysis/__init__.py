@@ -1,4 +1,4 @@
-"""What only a generator of policies can show. Needs the extra ``plots``."""
+"""Pictures of a trained generator of policies. Needs the extra ``plots``."""
 
 from sb3_gogepo.analysis.plots import plot_command_sweep, plot_learning_curve, plot_policy_map, plot_probing_states
 from sb3_gogepo.analysis.policy_map import PolicyMap, ProbingStates, map_policies, rank_probing_states

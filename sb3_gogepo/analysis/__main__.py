@@ -1,7 +1,7 @@
 """Pictures of one trained model: ``python -m sb3_gogepo.analysis model.zip --env Swimmer-v3 --out report/``.
 
-Beside the model it looks for ``replay_buffer.pt`` (or RL Zoo's ``replay_buffer.pkl``), ``stages.pt`` of a StageCallback and
-``evaluations.npz`` of SB3's EvalCallback; what is not there is left out, and the page says so.
+In the model's folder it looks for ``replay_buffer.pt`` (or RL Zoo's ``replay_buffer.pkl``), ``stages.pt`` of a
+StageCallback and ``evaluations.npz`` of SB3's EvalCallback. What is missing is left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALGORITHMS: dict[str, Any] = {"gogepo": GoGePo, "udrlpg": UDRLPG, "udrl": UDRL}
 
 
 def find(given: Path | None, folder: Path, names: Sequence[str]) -> Path | None:
-    """``given``, or the first file in ``folder`` that has one of the names."""
+    """``given`` if there is such a path, else the first file in ``folder`` with one of the names, else None."""
     if given is not None:
         if not given.is_file():
             raise ValueError(f"there is no file '{given}'")

@@ -14,8 +14,10 @@ from sb3_gogepo.base.command_sweep import CommandSweep
 def plot_learning_curve(ax: Axes, timesteps: np.ndarray, returns: np.ndarray, title: str = "") -> None:
     """Mean return of noise-free evaluations over env steps.
 
-    :param timesteps: (n_evaluations,) env steps.
-    :param returns: (n_evaluations, n_eval_episodes), as in SB3's ``evaluations.npz``.
+    :param ax: where to draw.
+    :param timesteps: (n_evaluations,) env steps of the training up to each evaluation.
+    :param returns: (n_evaluations, n_eval_episodes) returns, as in SB3's ``evaluations.npz``.
+    :param title: of the axes; empty: a default one.
     """
     returns = np.asarray(returns, dtype=float)
     means = returns.mean(axis=1)
@@ -32,8 +34,11 @@ def plot_command_sweep(
 ) -> None:
     """Achieved return over commanded return, beside the identity.
 
-    :param predicted: (n_commands,) what the evaluator expects of each policy.
-    :param highest_seen: marks the best return of the training; what lies beyond is extrapolation.
+    :param ax: where to draw.
+    :param sweep: what each command achieved.
+    :param predicted: (n_commands,) returns that the evaluator predicts for the policies; None: they are not drawn.
+    :param highest_seen: best return of the training, which is marked: commands beyond it extrapolate. None: no mark.
+    :param title: of the axes; empty: a default one.
     """
     low, high = float(sweep.commands.min()), float(sweep.commands.max())
     ax.plot([low, high], [low, high], linestyle="--", color="gray", label="achieved = commanded")
@@ -59,6 +64,10 @@ def plot_policy_map(ax: Axes, policy_map: PolicyMap, title: str = "") -> None:
     """The buffer's policies colored by return, and the generator's path through them at each stage, pale to dark red.
 
     Each path leads from the lowest command (small dot) to the highest one (star).
+
+    :param ax: where to draw.
+    :param policy_map: what to draw.
+    :param title: of the axes; empty: a default one.
     """
     order = np.argsort(policy_map.returns)  # the best on top
     points = ax.scatter(
@@ -92,7 +101,11 @@ def plot_probing_states(
 ) -> None:
     """The most influential probing states, a row each; colors are normalized observations, 0 being the mean seen.
 
-    :param names: of the observation's dimensions.
+    :param ax: where to draw.
+    :param probing_states: what to draw, the most influential first.
+    :param max_states: number of probing states drawn.
+    :param names: names of the observation's dimensions; None: their indices.
+    :param title: of the axes; empty: a default one.
     """
     n = min(max_states, len(probing_states.states))
     states, influence = probing_states.states[:n], probing_states.influence[:n]
@@ -110,7 +123,7 @@ def plot_probing_states(
 
 
 def _legend_below(ax: Axes, title: str | None = None) -> None:
-    """Below the axes it hides no data."""
+    """Draw the legend below the axes, where it hides no data."""
     ax.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.16),

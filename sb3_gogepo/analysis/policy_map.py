@@ -16,8 +16,13 @@ from sb3_gogepo.networks.policy_weights import Layer, forward_policies
 CHUNK = 256
 
 
-class Path(NamedTuple):
-    """The generator at one stage: (n_commands,) commands and (n_commands, 2) points."""
+class GeneratorPath(NamedTuple):
+    """Where the generator's policies lay at one stage of the training, from the lowest command to the highest.
+
+    :param timesteps: env steps of the training up to then.
+    :param commands: (n_commands,) commands, in return units.
+    :param points: (n_commands, 2) points of the policies generated for them.
+    """
 
     timesteps: int
     commands: np.ndarray
@@ -27,26 +32,29 @@ class Path(NamedTuple):
 class PolicyMap(NamedTuple):
     """Where policies lie in the plane of the buffer's two main directions of behavior.
 
-    :param points: (n_policies, 2), of policies of the buffer.
-    :param returns: (n_policies,) what they achieved, in return units.
-    :param paths: the generator's policies, a path a stage.
-    :param explained: share of the variance of the buffer's probing actions along the two axes.
-    :param probing: ``"learned"`` probing states of the evaluator, or ``"random"`` ones where there is no evaluator.
+    :param points: (n_policies, 2) points of the buffer's policies.
+    :param returns: (n_policies,) returns that the buffer's policies achieved, in return units.
+    :param paths: points of the generator's policies, one path for each stage.
+    :param explained: share of the variance of the buffer's probing actions along each of the two axes.
+    :param probing: which states policies are compared in: the evaluator's ``"learned"`` probing states, or ``"random"``
+        ones where there is no evaluator.
     """
 
     points: np.ndarray
     returns: np.ndarray
-    paths: list[Path]
+    paths: list[GeneratorPath]
     explained: tuple[float, float]
     probing: str
 
 
 def probing_actions(model: Any, policy_weights: th.Tensor, stored: bool = False) -> tuple[np.ndarray, str]:
-    """(n_policies, n_weights) -> (n_policies, n_states * n_actions) probing actions, and which states they are of.
+    """What policies do in the probing states.
 
-    :param model: an algorithm that generates policies. Without learned probing states, 50 states are drawn from N(0, 1),
-        where normalized observations lie, always the same ones.
-    :param stored: are the policies out of the replay buffer, or generated?
+    :param model: an algorithm that generates policies. If it has no learned probing states, 50 states are drawn from
+        N(0, 1), where normalized observations lie; they are always the same ones.
+    :param policy_weights: (n_policies, n_weights) weights of the policies.
+    :param stored: True: the weights come from the replay buffer; False: from the generator.
+    :return: (n_policies, n_states * n_actions) probing actions, and ``"learned"`` or ``"random"``: the kind of the states.
     """
     policy = model.policy
     evaluator = getattr(policy, "evaluator", None)
@@ -71,10 +79,11 @@ def probing_actions(model: Any, policy_weights: th.Tensor, stored: bool = False)
 
 
 def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2000) -> PolicyMap:
-    """Principal components of the probing actions of the buffer's policies; the stages' policies in the same plane.
+    """Place policies by the first two principal components of the probing actions of the buffer's policies.
 
     :param model: GoGePo or UDRLPG with its replay buffer.
-    :param max_policies: of a larger buffer that many are taken, evenly spaced in time.
+    :param stages: the generator's policies at stages of the training, which are placed in the same plane.
+    :param max_policies: number of policies taken of a larger buffer, evenly spaced in time.
     :raises ValueError: if the buffer holds fewer than three policies, or a stage's policies have another size.
     """
     state = model.replay_buffer.state_dict()
@@ -95,7 +104,8 @@ def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2
         return (vectors - mean) @ directions.T
 
     paths = [
-        Path(stage.timesteps, stage.commands, project(probing_actions(model, stage.policy_weights)[0])) for stage in stages
+        GeneratorPath(stage.timesteps, stage.commands, project(probing_actions(model, stage.policy_weights)[0]))
+        for stage in stages
     ]
     explained = (float(share[0]), float(share[1]) if len(share) > 1 else 0.0)
     return PolicyMap(project(actions), returns[chosen], paths, explained, probing)
@@ -104,8 +114,8 @@ def map_policies(model: Any, stages: Sequence[Stage] = (), max_policies: int = 2
 class ProbingStates(NamedTuple):
     """The probing states of all evaluators, the most influential first.
 
-    :param states: (n_states, n_obs), normalized observations.
-    :param influence: (n_states,) share of the state's actions in the size of the gradient of the predicted return.
+    :param states: (n_states, n_obs) probing states, which are normalized observations.
+    :param influence: (n_states,) share of each state's actions in the size of the gradient of the predicted return.
     """
 
     states: np.ndarray
@@ -115,8 +125,8 @@ class ProbingStates(NamedTuple):
 def rank_probing_states(model: Any, commands: np.ndarray) -> ProbingStates:
     """Order the probing states by how much the predicted return depends on the actions there.
 
-    :param model: GoGePo.
-    :param commands: (n_commands,) returns; the influence is the mean over the policies generated for them.
+    :param model: a GoGePo.
+    :param commands: (n_commands,) commands. The influence is the mean over the policies generated for them.
     :raises ValueError: if the model has no probing states.
     """
     evaluator = getattr(model.policy, "evaluator", None)

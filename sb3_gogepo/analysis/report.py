@@ -42,7 +42,14 @@ td {{ padding: 0.1rem 1.5rem 0.1rem 0; }}
 
 
 class Picture(NamedTuple):
-    """One picture of the report; ``draw`` is None where what it needs is missing, and ``text`` then says what."""
+    """One picture of the report.
+
+    :param name: of its file, without suffix.
+    :param heading: above the picture.
+    :param text: between heading and picture; where the picture cannot be drawn, what it lacks.
+    :param draw: draws it into axes; None: it cannot be drawn.
+    :param size: width and height in inches.
+    """
 
     name: str
     heading: str
@@ -61,15 +68,18 @@ def write_report(
     n_commands: int = 21,
     n_eval_episodes: int = 10,
 ) -> Path:
-    """Write a PNG for each picture and ``index.html``, which contains them; returns the path of the page.
+    """Write a PNG for each picture and ``index.html``, which contains them all.
 
-    :param model: an algorithm of this package, with its replay buffer if policies shall be mapped.
-    :param env: where commands are tried; None: the model's env.
-    :param stages: of a :class:`~sb3_gogepo.analysis.StageCallback`.
+    :param model: a trained model. The map of policies needs its replay buffer.
+    :param folder: folder to write to. It is created if need be.
+    :param env: env in which commands are tried; None: the model's env.
+    :param title: of the page; empty: algorithm and env steps.
+    :param stages: stages recorded by a :class:`~sb3_gogepo.analysis.StageCallback`, for the map of policies.
     :param evaluations: (n_evaluations,) timesteps and (n_evaluations, n_eval_episodes) returns, as in SB3's
-        ``evaluations.npz``.
-    :param n_commands: commands of the sweep, from the worst return seen to the best one.
-    :param n_eval_episodes: episodes a command.
+        ``evaluations.npz``, for the learning curve; None: there is none.
+    :param n_commands: number of commands in the sweep, evenly spaced from the worst return seen to the best one.
+    :param n_eval_episodes: number of episodes for each command.
+    :return: path of the page.
     :raises ValueError: if the model has not been trained, or for numbers below 1.
     """
     check_number("n_commands", n_commands, minimum=1, integer=True)

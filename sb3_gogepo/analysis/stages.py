@@ -1,4 +1,4 @@
-"""What the generator generates at several stages of the training: a callback that records it."""
+"""What the generator makes at several stages of the training, and a callback that records it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from sb3_gogepo.saving.untrusted import InvalidFileError
 
 
 class Stage(NamedTuple):
-    """The generator at one moment: (n_commands,) commands in return units, (n_commands, n_weights) noise-free weights."""
+    """A stage of the training: the policies that the generator made at that time.
+
+    :param timesteps: env steps of the training up to then.
+    :param commands: (n_commands,) commands, in return units.
+    :param policy_weights: (n_commands, n_weights) weights generated for them, without noise.
+    """
 
     timesteps: int
     commands: np.ndarray
@@ -25,12 +30,13 @@ class Stage(NamedTuple):
 class StageCallback(BaseCallback):
     """Records policies for evenly spaced commands, from the worst to the best return so far, every ``every`` env steps.
 
-    A stage is recorded where an iteration begins, so it may be up to an iteration late; the first one before any training
-    step, for a command of 0 alone, and the last one at the end.
+    A stage is recorded when an iteration begins, so it may come up to an iteration late. The first one is recorded before
+    any training, for a command of 0 alone, and the last one at the end.
 
-    :param every: env steps between two stages.
-    :param n_commands: policies a stage.
-    :param path: file that holds all stages so far, see :func:`load_stages`; None: they stay in :attr:`stages`.
+    :param every: number of env steps between two stages.
+    :param n_commands: number of policies in a stage.
+    :param path: file to which all stages so far are written, for :func:`load_stages`; None: stages are only kept in
+        :attr:`stages`.
     :raises ValueError: if ``every`` or ``n_commands`` is not a positive number.
     """
 
@@ -57,7 +63,7 @@ class StageCallback(BaseCallback):
             self.record()
 
     def record(self) -> None:
-        """Add a stage, and write the file."""
+        """Add the present stage, and write the file if there is a path."""
         model: Any = self.model
         if model.best_return is None:
             commands = np.zeros(1)
@@ -69,7 +75,7 @@ class StageCallback(BaseCallback):
 
 
 def save_stages(path: str | Path, stages: list[Stage]) -> None:
-    """Write stages as a file of tensors, complete or not at all (``.pt`` is added where there is no suffix)."""
+    """Write stages to a file of tensors, atomically. ``.pt`` is added to a path without suffix."""
     content = {
         "timesteps": [stage.timesteps for stage in stages],
         "commands": [th.from_numpy(stage.commands) for stage in stages],
@@ -89,5 +95,5 @@ def load_stages(path: str | Path) -> list[Stage]:
     try:
         parts = zip(content["timesteps"], content["commands"], content["policy_weights"], strict=True)
         return [Stage(int(timesteps), commands.numpy(), weights) for timesteps, commands, weights in parts]
-    except Exception as error:  # whatever wrong values lead to
+    except Exception as error:  # whatever wrong values cause
         raise InvalidFileError(f"'{path}' holds no stages: {error}") from error

@@ -1,1 +1,1 @@
-"""What is kept of finished episodes."""
+"""Replay buffers: what is kept of finished episodes."""

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 
+from sb3_gogepo.buffers.saved_rows import check_rows
+from sb3_gogepo.checks import check_number
 from sb3_gogepo.rollouts.pruning import BestEpisodes
 
 #: Bins of return among which policies are drawn evenly
@@ -17,10 +19,14 @@ LOWEST_QUANTILE = 0.02
 
 
 class PolicyBufferSamples(NamedTuple):
-    """A batch: policy_weights (n_policies, n_weights), commands and returns (n_policies,), in return units.
+    """A batch of different policies, each with the number of times it was drawn.
 
-    ``counts``, (n_policies,), says how often each policy was drawn; they add up to the batch size. ``elite_counts`` says
-    how many of these draws went by rank of return, ``even_counts`` how many were spread evenly over returns.
+    :param policy_weights: (n_policies, n_weights)
+    :param commands: (n_policies,) on which the policies acted, in return units.
+    :param returns: (n_policies,) that the policies achieved, in return units.
+    :param counts: (n_policies,) how often each policy was drawn. They add up to the batch size.
+    :param elite_counts: (n_policies,) how many of the draws of each policy went by rank of return.
+    :param even_counts: (n_policies,) how many of them were spread evenly over returns.
     """
 
     policy_weights: th.Tensor
@@ -31,17 +37,48 @@ class PolicyBufferSamples(NamedTuple):
     even_counts: th.Tensor
 
 
+class SavedPolicies(NamedTuple):
+    """What a file holds of n policies: policy_weights (n, n_weights), commands (n,) and returns (n,), oldest first."""
+
+    policy_weights: th.Tensor
+    commands: np.ndarray
+    returns: np.ndarray
+
+
+def read_policies(state: dict[str, Any], n_weights: int) -> SavedPolicies:
+    """The policies in a buffer's ``state_dict``.
+
+    :raises ValueError: if they have another number of weights, or something is missing or not finite.
+    """
+    n = len(state["policy_weights"])
+    return SavedPolicies(
+        policy_weights=check_rows("policy_weights", state["policy_weights"], (n, n_weights)),
+        commands=check_rows("commands", state["commands"], (n,), th.float64).numpy(),
+        returns=check_rows("returns", state["returns"], (n,), th.float64).numpy(),
+    )
+
+
+def check_policy(policy_weights: th.Tensor, episode_return: float) -> None:
+    """Raise unless a policy and its return may be stored: all numbers must be finite."""
+    if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):
+        raise ValueError(f"only finite policies and returns can be stored, got a return of {episode_return}")
+
+
 class PolicyBuffer:
     """The last ``buffer_size`` policies that acted, with the return each achieved.
 
     Memory is claimed only as the buffer fills (``n_weights * 4`` bytes a policy).
 
-    :param recency: a policy of rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
-    :param elite_fraction: share of each batch whose ranks count from the best return instead of from the newest, so that
-        a rare success is not forgotten.
+    :param buffer_size: number of policies kept.
+    :param n_weights: number of weights of a policy.
+    :param recency: the policy of rank i (1: newest) is sampled in proportion to ``1 / i**recency``; 0 is uniform.
+    :param elite_fraction: share of each batch that is ranked by return (1: best) instead of by age, so that a rare
+        success is not forgotten.
+    :param seed: of the buffer's random generator; None: it is seeded by the system.
+    :param device: where samples are put; the policies themselves stay in CPU memory.
     :param even_fraction: share of each batch that is drawn evenly over the range of returns, among the policies that
         probed: one of 20 equal bins that hold some, then one of the bin by recency. At most what the elites leave.
-    :raises ValueError: for a ``buffer_size`` or ``n_weights`` below 1, or a negative or non-finite ``recency``.
+    :raises ValueError: if ``buffer_size`` or ``n_weights`` is no integer >= 1, or ``recency`` is negative or not finite.
     """
 
     def __init__(
@@ -54,13 +91,10 @@ class PolicyBuffer:
         seed: int | None = None,
         device: th.device | str = "cpu",
     ) -> None:
-        if buffer_size < 1:
-            raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
-        if n_weights < 1:
-            raise ValueError(f"n_weights must be at least 1, got {n_weights}")
-        if not (np.isfinite(recency) and recency >= 0):
-            raise ValueError(f"recency must be a finite number >= 0, got {recency}")
-        self.buffer_size = int(buffer_size)
+        check_number("buffer_size", buffer_size, minimum=1, integer=True)
+        check_number("n_weights", n_weights, minimum=1, integer=True)
+        check_number("recency", recency, minimum=0)
+        self.buffer_size = buffer_size
         self.n_weights = n_weights
         self.recency = recency
         self.elite_fraction = elite_fraction
@@ -95,8 +129,7 @@ class PolicyBuffer:
 
         :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
         """
-        if not (np.isfinite(episode_return) and bool(th.isfinite(policy_weights).all())):
-            raise ValueError(f"only finite policies and returns can be stored, got a return of {episode_return}")
+        check_policy(policy_weights, episode_return)
         index = self.n_added % self.buffer_size
         self.policy_weights[index : index + 1] = [policy_weights.detach().to("cpu", copy=True)]
         self.commands[index] = command
@@ -106,12 +139,12 @@ class PolicyBuffer:
         self._ages_by_return = self._bins = None
 
     def probabilities(self) -> np.ndarray:
-        """(n_stored,) probability of each rank, the first one first."""
+        """(n_stored,) probability of each rank, in the order of the ranks."""
         ranks = np.arange(1, len(self) + 1, dtype=np.float64)
         return ranks**-self.recency / self._cumulative_mass[len(self) - 1]
 
     def sample_ages(self, batch_size: int) -> np.ndarray:
-        """(batch_size,) ages, 0 = newest, drawn with replacement; first the elites, last those drawn evenly."""
+        """(batch_size,) ages, 0 = newest, drawn with replacement; the elites come first, those drawn evenly last."""
         if not len(self):
             raise ValueError("cannot sample from an empty PolicyBuffer")
         mass = self._cumulative_mass[: len(self)]
@@ -187,31 +220,24 @@ class PolicyBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave; of more policies than fit, the newest.
+        """Restore what :meth:`state_dict` returned; if it holds more policies than fit, the newest of them.
 
-        :raises ValueError: if the policies have another number of weights, or something is missing or not finite.
+        :raises ValueError: if the policies have another number of weights, or something is missing or not finite. The
+            buffer is unchanged then.
         """
-        policy_weights = state["policy_weights"].float()
-        if policy_weights.ndim != 2 or policy_weights.shape[1] != self.n_weights:
-            raise ValueError(f"the saved policies must have {self.n_weights} weights, got shape {tuple(policy_weights.shape)}")
-        if not len(policy_weights) == len(state["commands"]) == len(state["returns"]):
-            raise ValueError("the saved policies, commands and returns must be equally many")
-        if not all(bool(th.isfinite(part).all()) for part in (policy_weights, state["commands"], state["returns"])):
-            raise ValueError("the saved policies, commands and returns must be finite")
-        is_probe = state.get("is_probe", th.zeros(len(policy_weights), dtype=th.bool))  # older files lack it
-        if is_probe.dtype != th.bool or is_probe.shape != (len(policy_weights),):
-            raise ValueError(f"the saved is_probe must be one truth value a policy, got shape {tuple(is_probe.shape)}")
-        n_kept = min(len(policy_weights), self.buffer_size)
+        policies = read_policies(state, self.n_weights)
+        n_kept = min(len(policies.returns), self.buffer_size)
+        n = len(policies.returns)
+        is_probe = check_rows("is_probe", state.get("is_probe", th.zeros(n)), (n,)).bool().numpy()  # older files lack it
         best_episodes = BestEpisodes()
         if "return_curves" in state:  # older files lack them
             best_episodes.load_state_dict(state)
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
-        newest = slice(len(policy_weights) - n_kept, None)
+        newest = slice(len(policies.returns) - n_kept, None)
         # each row a tensor of its own: a view would keep all rows alive
-        self.policy_weights = [row.clone() for row in policy_weights[newest]]
-        self.commands[:n_kept] = state["commands"][newest].numpy()
-        self.returns[:n_kept] = state["returns"][newest].numpy()
-        self.is_probe[:n_kept] = is_probe[newest].numpy()
+        self.policy_weights = [row.clone() for row in policies.policy_weights[newest]]
+        self.commands[:n_kept], self.returns[:n_kept] = policies.commands[newest], policies.returns[newest]
+        self.is_probe[:n_kept] = is_probe[newest]
         self.n_added = n_kept
         self.best_episodes = best_episodes
         self._ages_by_return = self._bins = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,9 @@ import numpy as np
 from sb3_gogepo.gpim.latent_buffer import LatentBuffer
 from sb3_gogepo.gpim.relabelling import Relabelled
 from sb3_gogepo.gpim.rollout import GoalEpisode, LatentSchedule
+from sb3_gogepo.rollouts.faults import warn
+
+NOT_FINITE = "an episode is discarded: an observation, an achieved goal or an action is not finite"
 
 
 class BufferPair:
@@ -30,12 +32,16 @@ class BufferPair:
     def add_skills(self, skills: list[GoalEpisode], latents: LatentSchedule) -> int:
         """Store (s, a, s', latent) of episodes of the skill policy; returns the number of steps stored.
 
-        The step that ends a segment goes on with the next segment's latent, as the episode did; the last step with its own.
+        The observation after a segment's last step has the next segment's latent, as it had in the episode; that after the
+        episode's last step keeps its own.
+
+        :param skills: episodes of the skill policy.
+        :param latents: the latents on which the skill policy acted in them.
         """
         n_steps = 0
         for i, episode in enumerate(skills):
             if not episode.is_finite():
-                _warn_of_dropped_episode()
+                warn(NOT_FINITE)
                 continue
             of_step = latents.of_steps(i, episode.length)
             observations = {"observation": episode.observations, "latent": np.append(of_step, of_step[-1])}
@@ -48,13 +54,15 @@ class BufferPair:
     ) -> int:
         """Store (s, g, a, s', latent, source) of episodes of the goal-conditioned policy; returns the number of steps stored.
 
-        :param goals: of each episode; from its end on, the last goal stays.
-        :param skills: the episodes of the skill policy that the goals come from.
+        :param episodes: episodes of the goal-conditioned policy.
+        :param goals: goals of each episode. An episode that is longer than its goals keeps the last one.
+        :param skills: episodes of the skill policy, from which the goals come.
+        :param latents: the latents on which the skill policy acted in them.
         """
         n_steps = 0
         for i, (episode, goal, skill) in enumerate(zip(episodes, goals, skills, strict=True)):
             if not (episode.is_finite() and skill.is_finite()):
-                _warn_of_dropped_episode()
+                warn(NOT_FINITE)
                 continue
             desired = goal.goals[np.minimum(np.arange(episode.length + 1), skill.length)]
             targets = goal.target_indices[np.minimum(np.arange(episode.length), skill.length - 1)]
@@ -73,10 +81,6 @@ class BufferPair:
         return {"skill": self.skill.state_dict(), "goal": self.goal.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         self.skill.load_state_dict(state["skill"])
         self.goal.load_state_dict(state["goal"])
-
-
-def _warn_of_dropped_episode() -> None:
-    warnings.warn("an episode was dropped: an observation is not finite", stacklevel=3)

@@ -1,4 +1,4 @@
-"""Which arguments and envs GPIM takes: one ValueError that says what is wrong and what helps."""
+"""Checks of GPIM's arguments and envs: one ValueError that says what is wrong and what helps."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def check_goal_space(space: spaces.Space, goal_type: str, segment_length: int | 
 
 
 def check_box_has_width(space: spaces.Space) -> None:
-    """Raise if an action has no range: SAC scales actions by it."""
+    """Raise if an action has a range of width 0, by which SAC would divide."""
     if isinstance(space, spaces.Box) and not (space.low < space.high).all():
         raise ValueError(f"GPIM needs action bounds with low < high, got {space}; leave the others out in a wrapper")
 
 
 def check_goals_are_raw(env: VecEnv) -> None:
-    """Raise if a VecNormalize changes goals: it would scale those that were achieved otherwise than those desired."""
+    """Raise if a VecNormalize changes goals: it would scale achieved goals differently from desired ones."""
     vec_normalize = unwrap_vec_normalize(env)
     if vec_normalize is not None and vec_normalize.norm_obs and set(vec_normalize.norm_obs_keys or ()) - {"observation"}:
         raise ValueError(

@@ -15,10 +15,11 @@ GoalMap = Callable[[np.ndarray], np.ndarray]
 class GoalWrapper(gym.Wrapper):
     """Adds ``achieved_goal`` and ``desired_goal`` to an env whose observation is a flat Box.
 
-    :param goal_map: what of an observation is the goal: indices of its entries, or a function (n_obs,) -> (n_goal,), which
-        may as well draw a picture or name what it sees; None: all of it.
-    :param goals: (n_goals, n_goal) goals of which each reset picks one; None: zeros until ``reset(options={"goal": ...})``.
-        GPIM's training does not look at them.
+    :param env: an env whose observation is a flat Box.
+    :param goal_map: which goal an observation achieves: indices of its entries, or a function (n_obs,) -> (n_goal,), which
+        may for instance draw a picture; None: the whole observation.
+    :param goals: (n_goals, n_goal) desired goals, of which each reset draws one; None: zeros until
+        ``reset(options={"goal": ...})``. GPIM's training does not use them.
     :raises ValueError: if the observation is not a flat Box, or the goals have another shape than the map's result.
     """
 
@@ -48,7 +49,7 @@ class GoalWrapper(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Begin with ``options["goal"]`` or the next of ``goals``; the other options are the env's."""
+        """Begin with ``options["goal"]``, or else one drawn from ``goals``; the other options go to the env."""
         options = dict(options or {})
         goal = options.pop("goal", None)
         observation, info = self.env.reset(seed=seed, options=options or None)
@@ -59,7 +60,7 @@ class GoalWrapper(gym.Wrapper):
         return self._goal_observation(observation), info
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], Any, bool, bool, dict[str, Any]]:
-        """The env's step, with goals."""
+        """Make the env's step; the observation has goals."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._goal_observation(observation), reward, terminated, truncated, info
 

@@ -43,27 +43,27 @@ SelfGPIM = TypeVar("SelfGPIM", bound="GPIM")
 class GPIM(LearningAlgorithm):
     """Learn to reach goals without rewards and without a distance between state and goal.
 
-    A *skill policy* acts on a random latent; a *discriminator* guesses the latent from the states it reaches. What the
-    skill policy went through becomes the goal of the *goal-conditioned policy*, which earns the same reward, log
-    q(latent | s') - log p(latent), without seeing the latent. The env's own reward is never learned from.
+    A *skill policy* acts on a random latent; a *discriminator* guesses the latent from the states the skill policy reaches.
+    These states become the goals of the *goal-conditioned policy*, which earns the same reward, log q(latent | s') - log
+    p(latent), without seeing the latent. The env's own reward is not used.
 
     ``env`` is a goal env: its observation is a Dict of ``observation``, ``achieved_goal`` and ``desired_goal``. Wrap an env
     of flat observations in :class:`~sb3_gogepo.gpim.goal_wrapper.GoalWrapper`. See
     :class:`~sb3_gogepo.gpim.policies.GPIMPolicy` for ``policy_kwargs``. Parameters are SB3's, except:
 
-    :param buffer_size: steps kept of each of the two policies.
-    :param learning_starts: random actions in the first so many steps of each policy, and no training.
-    :param train_freq: one gradient step of a network every so many env steps of its policy.
-    :param ent_coef: entropy coefficient of both SACs.
-    :param discriminator_learning_rate: None: ``learning_rate``.
-    :param goal_type: ``"fixed"``, the goal is where the skill ended; ``"dynamic"``, it moves with the skill;
-        ``"sequence"``, it is the list of the places where the skill's segments ended.
-    :param segment_length: the skill policy gets a new latent every so many steps; None: one latent an episode.
-        ``"sequence"`` needs it.
-    :param infer_latents: the goal-conditioned policy's reward is that of the latents which the present discriminator sees in
-        the state behind the goal; False: of the latent with which the skill policy got there at the time.
-    :param skill_steps: None: all networks learn together. A number: two stages; skill policy and discriminator learn for so
-        many env steps and are frozen then, and the goal-conditioned policy learns.
+    :param buffer_size: number of steps kept of each of the two policies.
+    :param learning_starts: number of env steps during which each policy acts randomly at first and is not trained.
+    :param train_freq: each network makes one gradient step every ``train_freq`` env steps of its policy.
+    :param ent_coef: entropy coefficient of both SACs; it is fixed.
+    :param discriminator_learning_rate: learning rate of the discriminator; None: that of ``learning_rate``.
+    :param goal_type: what the goal-conditioned policy is asked to reach. ``"fixed"``: where the skill ended; ``"dynamic"``:
+        a goal that moves with the skill; ``"sequence"``: the list of the places where the skill's segments ended.
+    :param segment_length: number of steps after which the skill policy gets a new latent; None: it keeps one for an
+        episode. ``goal_type="sequence"`` needs a number.
+    :param infer_latents: which latent rewards the goal-conditioned policy. True: those that the present discriminator sees
+        in the state behind the goal, averaged; False: the one on which the skill policy reached that state.
+    :param skill_steps: number of env steps of a first stage, in which only skill policy and discriminator learn; then they
+        are frozen, and only the goal-conditioned policy learns. None: there are no stages, all networks learn together.
     :raises ValueError: naming the argument, for any value outside its range, unsupported spaces, or an unknown env.
     """
 
@@ -148,25 +148,18 @@ class GPIM(LearningAlgorithm):
     # ------------------------------------------------------------------ set-up
 
     def _make_replay_buffer(self) -> BufferPair:
-        """Two empty buffers that ask the discriminator for their rewards."""
+        """Two empty buffers that compute their rewards with the discriminator."""
         discriminator = self.policy.discriminator
-        skill, goal = (
+        by_latent, by_source = discriminator.reward_by_latent, discriminator.reward_by_source
+        settings: Any = dict(buffer_size=self.buffer_size, action_space=self.action_space, device=self.device)
+        skill_space: Any = self.policy.skill_policy.observation_space
+        goal_space: Any = self.policy.goal_policy.observation_space
+        buffers = BufferPair(
+            LatentBuffer(observation_space=skill_space, reward_function=by_latent, **settings),
             LatentBuffer(
-                self.buffer_size,
-                policy.observation_space,  # type: ignore[arg-type]
-                self.action_space,  # type: ignore[arg-type]
-                reward_function=reward_function,
-                device=self.device,
-            )
-            for policy, reward_function in (
-                (self.policy.skill_policy, discriminator.reward_by_latent),
-                (
-                    self.policy.goal_policy,
-                    discriminator.reward_by_source if self.infer_latents else discriminator.reward_by_latent,
-                ),
-            )
+                observation_space=goal_space, reward_function=by_source if self.infer_latents else by_latent, **settings
+            ),
         )
-        buffers = BufferPair(skill, goal)
         buffers.seed(self.run_seed)
         return buffers
 
@@ -191,8 +184,8 @@ class GPIM(LearningAlgorithm):
     ) -> SelfGPIM:
         """Train for at least ``total_timesteps`` env steps; the last iteration's episodes are finished.
 
-        :param total_timesteps: env steps of both policies, all envs together; ``1e6`` is fine.
-        :param log_interval: iterations between two log entries; None: no log.
+        :param total_timesteps: number of env steps of both policies, all envs together; ``1e6`` is fine.
+        :param log_interval: number of iterations between two log entries; None: no log.
         :raises ValueError: if ``total_timesteps`` is no number >= 1, ``log_interval`` < 1, or there is no env.
         """
         self._check_learn(total_timesteps, log_interval)
@@ -211,7 +204,7 @@ class GPIM(LearningAlgorithm):
         return self
 
     def _run_iteration(self, skill_learner: SACLearner, goal_learner: SACLearner, steps: StepCounter) -> bool:
-        """One episode of each policy in each env, and the gradient steps that fell due. False if the callback said stop."""
+        """One episode of each policy in each env, then the gradient steps that are due. False if the callback said stop."""
         seeds = np.random.SeedSequence(entropy=self.run_seed, spawn_key=(self._iteration_num,))
         rng = np.random.default_rng(seeds)
         th.manual_seed(int(rng.integers(2**63)))
@@ -240,38 +233,26 @@ class GPIM(LearningAlgorithm):
         return True
 
     def _n_gradient_steps(self) -> tuple[int, int]:
-        """How many steps are due for each policy; those due while ``learning_starts`` lasts are never made."""
+        """How many gradient steps are due for each policy. Those due during ``learning_starts`` are never made."""
         n_skill, self._untrained_skill_steps = divmod(self._untrained_skill_steps, self.train_freq)
         n_goal, self._untrained_goal_steps = divmod(self._untrained_goal_steps, self.train_freq)
-        return (
-            n_skill if self.skill_timesteps > self.learning_starts and len(self.replay_buffer.skill) else 0,
-            n_goal if self.goal_timesteps > self.learning_starts and len(self.replay_buffer.goal) else 0,
-        )
+        trains_skill = self.skill_timesteps > self.learning_starts and len(self.replay_buffer.skill) > 0
+        trains_goal = self.goal_timesteps > self.learning_starts and len(self.replay_buffer.goal) > 0
+        return n_skill * trains_skill, n_goal * trains_goal
 
     def collect_skills(
         self, rng: np.random.Generator, latents: LatentSchedule, steps: StepCounter
     ) -> list[GoalEpisode] | None:
         """One episode of the skill policy in each env, acting on the latents; None if the callback said stop."""
-
-        def act(observations: dict[str, np.ndarray], step: int) -> np.ndarray:
-            if self.skill_timesteps < self.learning_starts:
-                return self._random_actions(rng)
-            seen = {"observation": observations["observation"], "latent": latents(step)}
-            return self.policy.skill_policy.predict(seen, deterministic=False)[0]
-
-        return self._run_episodes(rng, act, "skill_timesteps", steps)
+        return self._run_episodes(rng, self.policy.skill_policy, "latent", latents, "skill_timesteps", steps)
 
     def collect_goals(self, rng: np.random.Generator, goals: list[Relabelled], steps: StepCounter) -> list[GoalEpisode] | None:
-        """One episode of the goal-conditioned policy in each env, with the goal of the skill policy's; None as above."""
+        """One episode of the goal-conditioned policy in each env, on the relabelled goals; None if the callback said stop."""
 
-        def act(observations: dict[str, np.ndarray], step: int) -> np.ndarray:
-            if self.goal_timesteps < self.learning_starts:
-                return self._random_actions(rng)
-            desired = np.stack([goal.goals[min(step, len(goal.goals) - 1)] for goal in goals])
-            seen = {"observation": observations["observation"], "desired_goal": only_finite(desired)}
-            return self.policy.goal_policy.predict(seen, deterministic=False)[0]
+        def desired(step: int) -> np.ndarray:
+            return only_finite(np.stack([goal.goals[min(step, len(goal.goals) - 1)] for goal in goals]))
 
-        return self._run_episodes(rng, act, "goal_timesteps", steps)
+        return self._run_episodes(rng, self.policy.goal_policy, "desired_goal", desired, "goal_timesteps", steps)
 
     def _random_actions(self, rng: np.random.Generator) -> np.ndarray:
         assert isinstance(self.action_space, spaces.Box)
@@ -281,10 +262,25 @@ class GPIM(LearningAlgorithm):
     def _run_episodes(
         self,
         rng: np.random.Generator,
-        act: Callable[[dict[str, np.ndarray], int], np.ndarray],
+        policy: BasePolicy,
+        key: str,
+        values: Callable[[int], np.ndarray],
         counter: str,
         steps: StepCounter,
     ) -> list[GoalEpisode] | None:
+        """One episode of ``policy`` in each env, or of random actions at first; None if the callback said stop.
+
+        :param key: what the policy observes besides ``observation``.
+        :param values: number of the step -> (n_envs, ...) what it observes under ``key``.
+        :param counter: name of the attribute that counts the policy's env steps.
+        """
+
+        def act(observations: dict[str, np.ndarray], step: int) -> np.ndarray:
+            if getattr(self, counter) < self.learning_starts:
+                return self._random_actions(rng)
+            seen = {"observation": observations["observation"], key: values(step)}
+            return policy.predict(seen, deterministic=False)[0]
+
         def on_step(step: VecStep) -> bool:
             setattr(self, counter, getattr(self, counter) + step.n_active)
             return steps(step)
@@ -296,13 +292,13 @@ class GPIM(LearningAlgorithm):
         return [episode._replace(actions=self.policy.scale_action(episode.actions)) for episode in episodes]
 
     def relabel(self, achieved: np.ndarray) -> Relabelled:
-        """f_kappa: (length + 1, \\*achieved_shape) of an episode of the skill policy -> goals of ``goal_type``."""
+        """f_kappa: (length + 1, \\*achieved_shape) achieved goals of a skill's episode -> goals of ``goal_type``."""
         assert isinstance(self.observation_space, spaces.Dict)
         desired, reached = (self.observation_space[key].shape or () for key in ("desired_goal", "achieved_goal"))
         return relabel(achieved, self.goal_type, self.segment_length, n_segments=int(np.prod(desired) // np.prod(reached)))
 
     def _log_distance(self, episodes: list[GoalEpisode], goals: list[Relabelled], skills: list[GoalEpisode]) -> None:
-        """Mean distance to the targets over the mean distance of staying at the start."""
+        """Log the mean distance to the targets, divided by the mean distance of staying at the start."""
         errors = [
             goal_errors(episode.achieved, skill.achieved[goal.target_indices], goal.is_scored)
             for episode, goal, skill in zip(episodes, goals, skills, strict=True)
@@ -314,7 +310,7 @@ class GPIM(LearningAlgorithm):
     # ------------------------------------------------------------------ training
 
     def train_skills(self, learner: SACLearner, gradient_steps: int) -> None:
-        """Steps of the discriminator, then of the skill policy's SAC."""
+        """Make gradient steps of the discriminator, then of the skill policy's SAC."""
         if gradient_steps == 0:
             return
         rate = self.discriminator_learning_rate
@@ -328,7 +324,7 @@ class GPIM(LearningAlgorithm):
         self._train_sac("skill", learner, gradient_steps)
 
     def train_discriminator(self) -> tuple[float, float]:
-        """One gradient step up log q(latent | s') on steps of the skill policy; returns loss and accuracy."""
+        """One gradient step that raises log q(latent | s') on steps of the skill policy; returns loss and accuracy."""
         samples = self.replay_buffer.skill.sample_latents(self.batch_size)
         logits = self.policy.discriminator(samples.next_observations)
         loss = th.nn.functional.cross_entropy(logits, samples.latents)
@@ -338,7 +334,7 @@ class GPIM(LearningAlgorithm):
         return loss.item(), float((logits.argmax(dim=1) == samples.latents).float().mean())
 
     def train_goals(self, learner: SACLearner, gradient_steps: int) -> None:
-        """Steps of the goal-conditioned policy's SAC."""
+        """Make gradient steps of the goal-conditioned policy's SAC."""
         if gradient_steps:
             self._train_sac("goal", learner, gradient_steps)
 

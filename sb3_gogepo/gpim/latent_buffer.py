@@ -1,4 +1,4 @@
-"""LatentBuffer: SB3's DictReplayBuffer that remembers each step's latent and computes rewards when it is asked for them."""
+"""LatentBuffer: SB3's DictReplayBuffer that stores each step's latent and computes rewards when it is sampled."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_gogepo.buffers.saved_rows import check_rows
+
 _ARRAYS = ("actions", "dones", "timeouts", "latents", "sources")
 
 
 class LatentSamples(NamedTuple):
-    """next_observations (batch_size, n_obs), and of the steps that led to them the latents (batch_size,) and the sources
-    (batch_size, n_obs): what the skill policy observed where the step's goal comes from.
+    """A batch of steps, without what only SAC needs.
+
+    :param next_observations: (batch_size, n_obs) observations after the steps.
+    :param latents: (batch_size,) latent of each step.
+    :param sources: (batch_size, n_obs) what the skill policy observed where the step's goal comes from.
     """
 
     next_observations: th.Tensor
@@ -33,7 +38,11 @@ RewardFunction = Callable[[LatentSamples], th.Tensor]
 class LatentBuffer(DictReplayBuffer):
     """The last ``buffer_size`` steps. A reward is that of the present discriminator, not of the one at the time.
 
-    :param reward_function: called with what was sampled.
+    :param buffer_size: number of steps kept.
+    :param observation_space: of the policy whose steps are stored.
+    :param action_space: of the env; actions are stored scaled to [-1, 1].
+    :param reward_function: computes the (batch_size,) rewards of the steps that were sampled.
+    :param device: where samples are put.
     """
 
     def __init__(
@@ -67,11 +76,12 @@ class LatentBuffer(DictReplayBuffer):
     ) -> None:
         """Store the steps of one episode.
 
-        :param observations: each (length + 1, ...), the last one being where the episode ended.
-        :param actions: (length, n_actions), in [-1, 1].
-        :param latents: (length,)
-        :param terminated: False if a time limit ended it: then the last step is bootstrapped, as in SB3.
-        :param sources: (length, n_obs); None: the next observations themselves.
+        :param observations: for each key (length + 1, ...) observations; the last one is that with which the episode ended.
+        :param actions: (length, n_actions) actions, scaled to [-1, 1].
+        :param latents: (length,) latent of each step.
+        :param terminated: False if a time limit ended the episode: then the last step is bootstrapped, as in SB3.
+        :param sources: (length, n_obs) what the skill policy observed where the goal of each step comes from; None: the
+            next observations.
         """
         length = len(actions)
         sources = observations["observation"][1:] if sources is None else sources
@@ -101,7 +111,7 @@ class LatentBuffer(DictReplayBuffer):
         return samples._replace(rewards=rewards.reshape(-1, 1))
 
     def sample_latents(self, batch_size: int) -> LatentSamples:
-        """What the discriminator learns from."""
+        """Steps drawn uniformly with replacement, from which the discriminator learns."""
         return self._latent_samples(self._draw(batch_size))
 
     def _latent_samples(self, indices: np.ndarray) -> LatentSamples:
@@ -120,24 +130,20 @@ class LatentBuffer(DictReplayBuffer):
         return {**state, "pos": self.pos, "full": self.full, "rng": json.dumps(self.rng.bit_generator.state)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave.
+        """Restore what :meth:`state_dict` returned.
 
-        :raises ValueError: if sizes do not fit, or something is not finite.
+        :raises ValueError: if a shape does not fit, or something is not finite. The buffer is unchanged then.
         """
         n, pos, full = len(state["latents"]), int(state["pos"]), bool(state["full"])
         if n > self.buffer_size or (full and n != self.buffer_size) or pos != (n if not full else pos % n):
             raise ValueError(f"{n} saved steps, at position {pos}, do not fit a buffer of {self.buffer_size}")
-        pairs = [(getattr(self, name), state[name].numpy(), name) for name in _ARRAYS]
+        pairs = [(getattr(self, name), state[name], name) for name in _ARRAYS]
         for name in ("observations", "next_observations"):
             if state[name].keys() != getattr(self, name).keys():
                 raise ValueError(f"the saved {name} must have the keys {list(getattr(self, name))}, got {list(state[name])}")
-            pairs += [(values, state[name][key].numpy(), f"{name}['{key}']") for key, values in getattr(self, name).items()]
-        for target, values, name in pairs:
-            if values.shape != (n, *target.shape[1:]):
-                raise ValueError(f"the saved {name} must have the shape {(n, *target.shape[1:])}, got {values.shape}")
-            if not np.isfinite(values.astype(target.dtype)).all():
-                raise ValueError(f"the saved {name} must be finite")
+            pairs += [(values, state[name][key], f"{name}['{key}']") for key, values in getattr(self, name).items()]
+        rows = [check_rows(name, saved, (n, *own.shape[1:]), th.from_numpy(own).dtype) for own, saved, name in pairs]
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
-        for target, values, _ in pairs:
-            target[:n] = values
+        for (own, _, _), values in zip(pairs, rows, strict=True):
+            own[:n] = values.numpy()
         self.pos, self.full = pos, full

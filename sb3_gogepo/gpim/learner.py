@@ -1,4 +1,4 @@
-"""SACLearner: SB3's SAC as a part. It is given a policy and a buffer; somebody else runs the episodes."""
+"""SACLearner: SB3's SAC as a component, which is given a policy and a buffer and runs no episodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from sb3_gogepo.gpim.latent_buffer import LatentBuffer
 class SACLearner(SAC):
     """SB3's ``SAC.train`` on a given policy and buffer, with a fixed entropy coefficient.
 
-    :param policy: trained in place, by its own optimizers.
+    :param policy: the policy, which is trained in place by its own optimizers.
+    :param replay_buffer: where batches come from.
+    :param learning_rate: learning rate or schedule of actor and critic.
+    :param tau: step size with which the target critic follows the critic.
+    :param gamma: discount factor.
+    :param ent_coef: entropy coefficient.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Navigation2D: a point on a plane of 10 x 10 with walls, and goals of all four kinds."""
+"""Navigation2D: a point on a plane of 10 x 10 with walls, and goals of all types."""
 
 from __future__ import annotations
 
@@ -28,16 +28,21 @@ TARGET_SPEED = 0.2  # of a moving target, in units a step
 class Navigation2D(gym.Env):
     """Move a point by up to ``max_step`` a step along each axis; walls stop it. It starts in the middle.
 
-    ``observation`` is the position, scaled to [-1, 1], and, if ``observe_time``, the time in [-1, 1] and, in a sequence, 1
-    for the place that is due and -1 for each other. The reward is the negative distance to the target, in units of the
-    plane; the infos tell ``position``, ``target`` (of this step) and ``is_scored`` (does the distance count after this step?).
+    ``observation`` is the position, scaled to [-1, 1]. With ``observe_time`` the time follows, scaled to [-1, 1], and in a
+    sequence one entry a place: 1 for the place that is due, -1 for the others. The reward is the negative distance to the
+    target, in units of the plane. The infos hold ``position``, ``target`` (of this step) and ``is_scored`` (does the distance
+    count after this step?).
 
-    :param layout: ``"walls"`` or ``"open"``.
-    :param goal_type: ``"fixed"``, a place; ``"dynamic"``, a target that walks to one place after the other;
-        ``"sequence"``, ``n_subgoals`` places to be at one after the other, each at the end of an equal share of the time.
-    :param goal_space: ``"position"``, scaled to [-1, 1]; ``"image"``, a flat picture of 12 x 12 grey values.
+    :param layout: walls of the plane: ``"walls"``, two of them, or ``"open"``, none.
+    :param goal_type: what the target is. ``"fixed"``: a place; ``"dynamic"``: a point that walks from place to place;
+        ``"sequence"``: ``n_subgoals`` places to visit in turn, each at the end of an equal share of the time.
+    :param goal_space: how goals are described. ``"position"``: coordinates, scaled to [-1, 1]; ``"image"``: a flat picture
+        of 12 x 12 grey values.
     :param horizon: length of an episode in steps.
-    :param observe_time: None: where the time matters, that is, unless the goal is fixed.
+    :param max_step: longest move along each axis in one step, in units of the plane.
+    :param n_subgoals: number of places of ``goal_type="sequence"``; without effect otherwise.
+    :param observe_time: is the time part of the observation? None: yes, unless the goal is fixed.
+    :param render_mode: ``"rgb_array"``, or None: nothing is drawn.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
@@ -83,7 +88,9 @@ class Navigation2D(gym.Env):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Begin in the middle with a new goal.
 
-        :param options: ``{"goal": (2,) or (n_subgoals, 2)}``: this place, or these, in units of the plane.
+        :param seed: of the env's random generator; None: the generator goes on.
+        :param options: ``{"goal": ...}`` holds the place, (2,), or the places, (n_subgoals, 2), in units of the plane; None:
+            they are drawn.
         """
         super().reset(seed=seed)
         self.position, self.time = CENTER.copy(), 0
@@ -101,14 +108,14 @@ class Navigation2D(gym.Env):
         return step * self.n_subgoals // self.horizon
 
     def draw_place(self) -> np.ndarray:
-        """(2,) uniform on the plane, but not next to the start."""
+        """(2,) position drawn uniformly on the plane, but not next to the start."""
         while True:
             place = self.np_random.uniform(0, SIZE, size=2)
             if np.linalg.norm(place - CENTER) >= MIN_GOAL_DISTANCE:
                 return place
 
     def _walk(self, first: np.ndarray | None) -> np.ndarray:
-        """(horizon, 2) of a target that walks from the middle to places, around no walls."""
+        """(horizon, 2) positions of a target that walks from the middle to one place after the other, through walls."""
         position, place, path = CENTER.copy(), self.draw_place() if first is None else first[0], []
         for _ in range(self.horizon):
             if np.linalg.norm(place - position) < TARGET_SPEED:

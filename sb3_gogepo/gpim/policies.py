@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import create_mlp
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import MultiInputPolicy as SACMultiInputPolicy
 from torch import nn
 
@@ -23,7 +23,10 @@ class Discriminator(nn.Module):
     """q_phi(latent | s'): a softmax over the latents.
 
     :param n_obs: size of an observation.
-    :param indices: entries of the observation that it sees; None: all.
+    :param n_latents: number of latents.
+    :param net_arch: hidden layers.
+    :param activation_fn: class of the activation between the layers.
+    :param indices: indices of the observation's entries that the discriminator sees; None: all.
     """
 
     indices: th.Tensor
@@ -55,9 +58,9 @@ class Discriminator(nn.Module):
         return self.log_prob(observations, latents) + math.log(self.n_latents)
 
     def expected_reward(self, observations: th.Tensor, sources: th.Tensor) -> th.Tensor:
-        """:meth:`reward`, averaged over the latents that q sees in (n, n_obs) source states: (n,).
+        """:meth:`reward`, averaged over the distribution q(latent | source) of (n, n_obs) source states: (n,).
 
-        Of all s', it is highest where q(latent | s') = q(latent | source).
+        It is highest for a state s' with q(latent | s') = q(latent | source).
         """
         probabilities = th.softmax(self(sources), dim=1)
         return (probabilities * th.log_softmax(self(observations), dim=1)).sum(dim=1) + math.log(self.n_latents)
@@ -72,11 +75,11 @@ class Discriminator(nn.Module):
 
 
 class SACPolicyOnAnyDevice(SACMultiInputPolicy):
-    """SB3's, which can also be made on torch's meta device: so a file's sizes are checked before memory is claimed."""
+    """SB3's SAC policy, which can also be made on torch's meta device, to check a file's sizes without claiming memory."""
 
     @property
     def device(self) -> th.device:
-        """Where the parameters are; before there are any, where new tensors are made."""
+        """Where the parameters are; before there are any, the default device."""
         first = next(self.parameters(), None)
         return th.empty(0).device if first is None else first.device
 
@@ -87,10 +90,16 @@ class GPIMPolicy(PicklefreePolicy):
     The skill policy sees ``observation`` and a latent, the goal-conditioned one ``observation`` and ``desired_goal``,
     and nothing else. ``predict`` takes the env's whole observation and acts as the goal-conditioned one.
 
+    :param observation_space: Dict of ``observation``, ``achieved_goal`` and ``desired_goal``.
+    :param action_space: Box with finite bounds.
+    :param lr_schedule: its first value is the optimizers' learning rate until the algorithm sets another; None: 0.
     :param n_latents: number of skills.
     :param net_arch: hidden layers of actors and critics.
+    :param activation_fn: class of the activation between the layers of all networks.
     :param discriminator_net_arch: hidden layers of the discriminator.
-    :param discriminator_indices: entries of ``observation`` that the discriminator sees; None: all.
+    :param discriminator_indices: indices of the entries of ``observation`` that the discriminator sees; None: all.
+    :param optimizer_class: class of all optimizers.
+    :param optimizer_kwargs: arguments of all optimizers, without ``lr``; None: none.
     """
 
     observation_space: spaces.Dict
@@ -136,7 +145,7 @@ class GPIMPolicy(PicklefreePolicy):
             net_arch=self.net_arch,
             activation_fn=activation_fn,
             optimizer_class=optimizer_class,
-            optimizer_kwargs=self._fused(self.optimizer_kwargs),
+            optimizer_kwargs=self._all_optimizer_kwargs(),
         )
         self.skill_policy = SACPolicyOnAnyDevice(
             spaces.Dict({"observation": state_space, "latent": spaces.Discrete(n_latents)}), **kwargs
@@ -147,42 +156,29 @@ class GPIMPolicy(PicklefreePolicy):
         self.discriminator = Discriminator(n_obs, n_latents, discriminator_net_arch, activation_fn, discriminator_indices)
         self.discriminator_optimizer = self._make_optimizer(self.discriminator, kwargs["lr_schedule"](1))
 
-    def _fused(self, optimizer_kwargs: dict[str, Any]) -> dict[str, Any]:
-        adam = self.optimizer_class in (th.optim.Adam, th.optim.AdamW)
-        return {"fused": True, **optimizer_kwargs} if adam else optimizer_kwargs
-
     @property
     def optimizer_names(self) -> list[str]:
-        """The optimizers, from here."""
+        """Paths of the attributes that hold optimizers, which are saved with the model."""
         parts = [f"{policy}.{part}.optimizer" for policy in ("skill_policy", "goal_policy") for part in ("actor", "critic")]
         return [*parts, "discriminator_optimizer"]
 
     def forward(self, observations: dict[str, th.Tensor], deterministic: bool = True) -> th.Tensor:
-        """The env's observations -> (n, n_actions) actions of the goal-conditioned policy, in [-1, 1]."""
+        """The env's observations, (n, ...) each -> (n, n_actions) actions of the goal-conditioned policy, in [-1, 1]."""
         seen = {key: observations[key] for key in self.goal_policy.observation_space.spaces}  # type: ignore[attr-defined]
         if deterministic:  # the same, without SB3's distribution, which torch.export cannot follow
             return th.tanh(self.goal_policy.actor.get_action_dist_params(seen)[0])
         return self.goal_policy.actor(seen, deterministic)
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        assert isinstance(observation, dict)
-        return self(observation, deterministic)
-
     def set_training_mode(self, mode: bool) -> None:
-        """As SB3's."""
+        """Set the training mode of both policies, as SB3's method does for one."""
         self.skill_policy.set_training_mode(mode)
         self.goal_policy.set_training_mode(mode)
         self.training = mode
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return dict(
-            observation_space=self.observation_space,
-            action_space=self.action_space,
+        own = dict(
             n_latents=self.n_latents,
-            net_arch=self.net_arch,
-            activation_fn=self.activation_fn,
             discriminator_net_arch=self.discriminator_net_arch,
             discriminator_indices=self.discriminator_indices,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
         )
+        return {**super()._get_constructor_parameters(), **own}

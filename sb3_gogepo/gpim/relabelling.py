@@ -1,4 +1,4 @@
-"""Relabelling f_kappa: what the skill policy went through -> what the goal-conditioned policy is asked to do."""
+"""Relabelling f_kappa: an episode of the skill policy -> goals of the goal-conditioned policy."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ GOAL_TYPES = ("fixed", "dynamic", "sequence")
 
 
 class Relabelled(NamedTuple):
-    """A goal for each step of an episode, and how well it is met.
+    """A goal for each step of an episode, and where its distance counts.
 
-    goals (length + 1, \\*goal_shape): what the policy sees as ``desired_goal`` before each step and after the last one.
-    target_indices (length,): which of the skill's length + 1 states a step is to lead to.
-    is_scored (length,): the steps after which the distance to the target counts.
+    :param goals: (length + 1, \\*goal_shape) what the policy sees as ``desired_goal`` before each step and after the last.
+    :param target_indices: (length,) index of the state that each step is to lead to, among the skill's length + 1 states.
+    :param is_scored: (length,) after which steps the distance to the target counts.
     """
 
     goals: np.ndarray
@@ -47,8 +47,8 @@ def relabel_dynamic(achieved: np.ndarray) -> Relabelled:
 def relabel_sequence(achieved: np.ndarray, segment_length: int, n_segments: int) -> Relabelled:
     """(length + 1, \\*achieved_shape) achieved goals -> those at the ends of the segments, one after the other.
 
-    The goal is the list of all of them, (n_segments * achieved_size,), at each step. Segments that an episode did not
-    reach end where it ended; what goes beyond the last segment belongs to it. Scored at the segments' ends.
+    At each step the goal is the list of them all, (n_segments * achieved_size,). Segments that the episode did not reach
+    end where it ended; steps beyond the last segment belong to it. Scored at the ends of the segments.
     """
     length = len(achieved) - 1
     ends = np.minimum(segment_length * np.arange(1, n_segments + 1), length)
@@ -64,7 +64,13 @@ def relabel_sequence(achieved: np.ndarray, segment_length: int, n_segments: int)
 
 
 def relabel(achieved: np.ndarray, goal_type: str, segment_length: int | None, n_segments: int) -> Relabelled:
-    """f_kappa of this type; only ``"sequence"`` looks at the last two arguments."""
+    """f_kappa: achieved goals -> what the goal-conditioned policy is asked to achieve.
+
+    :param achieved: (length + 1, \\*achieved_shape) goals that the skill policy achieved in an episode.
+    :param goal_type: one of ``GOAL_TYPES``.
+    :param segment_length: number of steps in a segment; used by ``"sequence"`` only.
+    :param n_segments: number of segments; used by ``"sequence"`` only.
+    """
     if goal_type == "fixed":
         return relabel_fixed(achieved)
     if goal_type == "dynamic":
@@ -74,12 +80,14 @@ def relabel(achieved: np.ndarray, goal_type: str, segment_length: int | None, n_
 
 
 def goal_errors(achieved: np.ndarray, targets: np.ndarray, is_scored: np.ndarray) -> tuple[float, float]:
-    """Mean Euclidean distance to the target over the scored steps, and the same for staying where the episode began.
+    """Mean Euclidean distance to the target over the scored steps, and what it would be for staying at the start.
 
     Their ratio is the normalized distance: 0 if each target is met, 1 for a policy that never moves.
 
-    :param achieved: (length + 1, \\*achieved_shape)
-    :param targets: (n, \\*achieved_shape) after each step; steps beyond the shorter of the two count with its last one.
+    :param achieved: (length + 1, \\*achieved_shape) goals that the policy achieved. Where the skill's episode was longer,
+        the last one stands for those missing.
+    :param targets: (n, \\*achieved_shape) target of each step of the skill's episode.
+    :param is_scored: (n,) after which of these steps the distance counts.
     """
     steps = np.flatnonzero(is_scored)
     targets = targets.reshape(len(targets), -1)[steps]

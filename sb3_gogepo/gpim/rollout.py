@@ -18,10 +18,12 @@ Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
 
 
 class GoalEpisode(NamedTuple):
-    """observations (length + 1, ...), achieved (length + 1, ...), actions (length, \\*action_shape) in env units.
+    """What one policy did in one episode; all numbers are as the env gave them, finite or not.
 
-    The last observation is the one the episode ended with, all are as the env gave them, finite or not. ``terminated`` is
-    False if a time limit ended it.
+    :param observations: (length + 1, ...) observations; the last one is that with which the episode ended.
+    :param achieved: (length + 1, ...) achieved goals.
+    :param actions: (length, \\*action_shape) actions in env units.
+    :param terminated: False if a time limit ended the episode.
     """
 
     observations: np.ndarray
@@ -31,16 +33,22 @@ class GoalEpisode(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Env steps."""
+        """Number of env steps."""
         return len(self.actions)
 
     def is_finite(self) -> bool:
-        """Is there nothing but finite numbers in it?"""
+        """Are all numbers of the episode finite?"""
         return all(bool(np.isfinite(part).all()) for part in (self.observations, self.achieved, self.actions))
 
 
 class LatentSchedule:
-    """Which latent each env has at each step: drawn uniformly at the start, and anew every ``segment_length`` steps."""
+    """Which latent each env has at each step: drawn uniformly at the start and again every ``segment_length`` steps.
+
+    :param rng: seeds the schedule's own random generator.
+    :param n_envs: number of envs.
+    :param n_latents: number of latents to draw from.
+    :param segment_length: number of steps after which new latents are drawn; None: never.
+    """
 
     def __init__(self, rng: np.random.Generator, n_envs: int, n_latents: int, segment_length: int | None) -> None:
         self._rng = np.random.default_rng(rng.integers(2**63))
@@ -60,11 +68,13 @@ class LatentSchedule:
 
 
 def run_goal_episodes(env: VecEnv, act: Act, seeds: Sequence[int], on_step: OnStep | None = None) -> list[GoalEpisode] | None:
-    """One episode in each env, in the envs' order. An env that is done first waits for the others.
+    """Run one episode in each env. An env whose episode ends first waits for the others.
 
-    :param seeds: (n_envs,) reset seeds. Where single envs cannot be reached, resets are not seeded.
-    :param on_step: called after each step; returning False abandons all episodes.
-    :return: None if ``on_step`` returned False.
+    :param env: a VecEnv of goal envs.
+    :param act: what acts: observations and the number of the step -> actions in env units.
+    :param seeds: (n_envs,) reset seeds, which are not used where the VecEnv's envs cannot be reset one by one.
+    :param on_step: called after each step; all episodes are abandoned if it returns False. None: nothing is called.
+    :return: one episode an env, in the order of the envs; None if ``on_step`` returned False.
     """
     n_envs = env.num_envs
     terminated = [False] * n_envs

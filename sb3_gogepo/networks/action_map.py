@@ -8,9 +8,9 @@ from gymnasium import spaces
 
 
 class ActionMap:
-    """Last-layer outputs -> actions of the env: tanh onto a Box's bounds, argmax for Discrete.
+    """Last-layer outputs -> actions of the env: tanh, scaled to a Box's bounds, or argmax for Discrete.
 
-    Inside :class:`~sb3_gogepo.GoGePo` the tanh output, in [-1, 1], or the logits serve as probing actions.
+    :class:`~sb3_gogepo.GoGePo` takes the tanh output, in [-1, 1], or the logits as probing actions.
     """
 
     def __init__(self, action_space: spaces.Box | spaces.Discrete) -> None:
@@ -43,8 +43,19 @@ class ActionMap:
 
     def to_env(self, outputs: np.ndarray) -> np.ndarray:
         """(n, n_outputs) last-layer outputs -> (n, \\*action_shape) actions within the bounds."""
+        return self.unscale(outputs.argmax(axis=1)[:, None] if self.is_discrete else np.tanh(outputs, dtype=np.float64))
+
+    def unscale(self, scaled: np.ndarray) -> np.ndarray:
+        """(n, n_outputs) in [-1, 1] (Box) or (n, 1) choices from 0 (Discrete) -> (n, \\*action_shape) within the bounds."""
         if isinstance(self.action_space, spaces.Discrete):
-            return outputs.argmax(axis=1) + int(self.action_space.start)
-        unit = np.tanh(outputs, dtype=np.float64).reshape(len(outputs), *self.action_space.shape)
+            return scaled[:, 0].astype(np.int64) + int(self.action_space.start)
+        unit = scaled.astype(np.float64).reshape(len(scaled), *self.action_space.shape)
         actions = (self.center + self.half_range * unit).astype(self.action_space.dtype)
         return np.clip(actions, self.action_space.low, self.action_space.high)
+
+    def scale(self, actions: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`unscale`, in float32; 0 where a Box has no range."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return (actions.reshape(-1, 1) - int(self.action_space.start)).astype(np.float32)
+        half_range = np.where(self.half_range > 0, self.half_range, 1.0)
+        return ((actions - self.center) / half_range).reshape(len(actions), -1).astype(np.float32)

@@ -10,10 +10,10 @@ import torch as th
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Denormal numbers count as zero in here, on the calling thread; afterwards as before.
+    """A context in which denormal numbers count as zero on the calling thread.
 
-    Adam's moments shrink to them wherever gradients stay zero, behind dead ReLU units for instance, and many a CPU takes a
-    hundred times as long for each operation on one. Such a moment is too small to change a weight.
+    Adam's moments shrink to them wherever gradients stay zero, for instance behind dead ReLU units. Many CPUs take a hundred
+    times as long for an operation on such a number, which is too small to change a weight.
     """
     were_flushed = are_denormals_flushed()
     th.set_flush_denormal(True)

@@ -17,11 +17,11 @@ from sb3_gogepo.networks.policy_weights import Layer, WeightLayout, forward_poli
 class Evaluator(nn.Module):
     """Policy layers -> probing actions -> predicted (scaled) returns, by several independent evaluators at once.
 
-    :param probing_states: (n_evaluators, n_probing_states, n_obs), initial values, in the space of normalized observations;
-        trained.
-    :param n_actions: size of the policy's output.
-    :param activation: activation between the policy's layers.
-    :param squash: maps the policy's last-layer outputs to probing actions (e.g. tanh; identity for logits).
+    :param probing_states: (n_evaluators, n_probing_states, n_obs) initial probing states, in the space of normalized
+        observations. They are trained.
+    :param n_actions: size of the evaluated policies' output.
+    :param activation: activation between the layers of the evaluated policies.
+    :param squash: maps last-layer outputs of the evaluated policies to probing actions (e.g. tanh; identity for logits).
     :param net_arch: hidden layers of the return predictor (the original code: 256, 256, ReLU).
     """
 
@@ -45,7 +45,7 @@ class Evaluator(nn.Module):
         return self.squash(forward_policies(layers, self.probing_states.flatten(0, 1), self.activation)).flatten(1)
 
     def predict(self, fingerprints: th.Tensor) -> th.Tensor:
-        """:meth:`fingerprint` -> (n_evaluators, n_policies) predicted scaled returns: each sees its own probing states."""
+        """:meth:`fingerprint` -> (n_evaluators, n_policies) scaled returns, each predicted from the evaluator's own states."""
         return self.predictor(fingerprints.unflatten(1, (len(self.probing_states), -1)).transpose(0, 1)).squeeze(2)
 
     def forward(self, layers: Sequence[Layer]) -> th.Tensor:
@@ -54,10 +54,12 @@ class Evaluator(nn.Module):
 
 
 class WeightsEvaluator(nn.Module):
-    """The same from the raw policy weights, for comparison: the paper's first kind of evaluator.
+    """Policy layers -> predicted (scaled) returns, from the raw policy weights: the paper's first kind of evaluator.
 
-    :param n_evaluators: independent evaluators.
-    :param layout: of the policies' weights.
+    It is there for comparison with :class:`Evaluator`.
+
+    :param n_evaluators: number of independent evaluators.
+    :param layout: layout of the evaluated policies' weights.
     :param net_arch: hidden layers of the return predictor.
     """
 
@@ -72,7 +74,7 @@ class WeightsEvaluator(nn.Module):
 
 
 class ParallelLinear(nn.Module):
-    """Independent linear layers side by side, each initialized as torch does: (n_layers, n, n_in) -> (n_layers, n, n_out)."""
+    """Independent linear layers side by side, with torch's initialization: (n_layers, n, n_in) -> (n_layers, n, n_out)."""
 
     def __init__(self, n_layers: int, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -82,7 +84,7 @@ class ParallelLinear(nn.Module):
         self.bias = nn.Parameter(th.stack([linear.bias.detach() for linear in linears]))
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
-        """Layer i on the i-th inputs."""
+        """Apply layer i to the i-th inputs."""
         return th.baddbmm(self.bias.unsqueeze(1), inputs, self.weight)
 
 

@@ -22,7 +22,12 @@ class TileNetwork(nn.Module):
     """MLP (embedding, command) -> values of one tile, for all tiles and all commands at once.
 
     The first layer sees ``[embedding, command]``. Its embedding part does not depend on the command, so it is computed
-    once for all commands; the command's part is a rank-one term. Same function, no (n_commands * n_tiles) inputs.
+    once for all commands; the command's part is a rank-one term. The result is the same, without (n_commands * n_tiles)
+    inputs.
+
+    :param embedding_dim: size of a tile's embedding.
+    :param hidden_sizes: units of each hidden layer.
+    :param n_values: number of values in a tile.
     """
 
     def __init__(self, embedding_dim: int, hidden_sizes: Sequence[int], n_values: int) -> None:
@@ -34,8 +39,10 @@ class TileNetwork(nn.Module):
     def forward(self, embeddings: th.Tensor, commands: th.Tensor, average_tiles: int = 1) -> th.Tensor:
         """(n_tiles, embedding_dim), (n_commands,) -> (n_commands, n_tiles / average_tiles, n_values)
 
-        :param average_tiles: average the values over this many neighboring tiles (1: keep all). The average is taken
-            before the last linear layer, which commutes with it.
+        :param embeddings: (n_tiles, embedding_dim) embeddings of the tiles.
+        :param commands: (n_commands,) scaled commands.
+        :param average_tiles: number of neighboring tiles whose values are averaged (1: none). The average is taken before
+            the last linear layer, which commutes with it.
         """
         first = cast(nn.Linear, self.hidden[0])
         from_embedding = nn.functional.linear(embeddings, first.weight[:, :-1], first.bias)  # (n_tiles, n_hidden)
@@ -55,14 +62,17 @@ class Generator(nn.Module):
     ``tile_size`` units of a hidden layer, and a whole observation or action vector at the two ends. Values are
     multiplied by ``output_scale / sqrt(n_in)`` of their layer.
 
-    :param tile_size: units a tile covers (the original code: 16).
+    :param layout: layout of the generated weights.
+    :param tile_size: number of units of a hidden layer that a tile covers (the original code: 16).
     :param hidden_sizes: hidden layers of each tile network (the original code: 256, 256).
-    :param embedding_dim: size of a tile's embedding, drawn from N(0, 1) and trained.
-    :param output_scale: the original code's ``scale_parameter``, 2; None: values are not multiplied.
-    :param average_tile_biases: as the original: predict one bias slice a *tile*, from the weight tile's embedding, and
-        average them over the tiles of a row. Otherwise one embedding and one slice a row, at a fraction of the cost.
+    :param embedding_dim: size of a tile's embedding, which is drawn from N(0, 1) and trained.
+    :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``, n_in being the inputs of the
+        layer (the original code: ``scale_parameter``, 2); None: they are not scaled.
+    :param average_tile_biases: how biases are generated. True, as in the original code: one slice for each weight tile,
+        from its embedding, averaged over the tiles of a row. False: one slice a row, from an embedding of its own, at a
+        fraction of the cost.
     :param weight_bound: a value x becomes ``weight_bound * tanh(x / weight_bound)`` in units of 1 / sqrt(n_in), so that
-        no weight is larger than ``weight_bound / sqrt(n_in)``; None: no bound.
+        no weight is larger than ``weight_bound / sqrt(n_in)``, n_in being the inputs of the layer; None: no bound.
     """
 
     def __init__(
@@ -99,17 +109,17 @@ class Generator(nn.Module):
                 self.bias_networks[kind] = TileNetwork(embedding_dim, hidden_sizes, height)
 
     def _kind(self, i: int) -> str:
-        """Which tile networks make layer ``i``."""
+        """Key of the tile networks that generate layer ``i``."""
         if i == len(self.layout.shapes) - 1:
             return "output"
         return "input" if i == 0 else "hidden"
 
     def scale_of(self, n_in: int) -> float:
-        """What the values of a layer of ``n_in`` inputs are multiplied by."""
+        """Factor of the values of a layer with ``n_in`` inputs."""
         return 1.0 if self.output_scale is None else self.output_scale / math.sqrt(n_in)
 
     def bound(self, weights: th.Tensor, n_in: int) -> th.Tensor:
-        """Weights of a layer of ``n_in`` inputs, none larger than ``weight_bound / sqrt(n_in)``."""
+        """``weights`` of a layer with ``n_in`` inputs, bounded smoothly to ``weight_bound / sqrt(n_in)``."""
         if self.weight_bound is None:
             return weights
         largest = self.weight_bound / math.sqrt(n_in)

@@ -14,9 +14,10 @@ Evaluate = Callable[[Sequence[Layer]], th.Tensor]
 def evaluator_loss(evaluator: Evaluate, layers: Sequence[Layer], returns: th.Tensor, counts: th.Tensor) -> th.Tensor:
     """Mean of (V(theta) - R)^2 (Algorithm 1, line 9) over a batch and all evaluators V.
 
+    :param evaluator: policy layers -> (n_evaluators, n_policies) predicted returns.
     :param layers: layers of n_policies different stored (noisy) policies.
-    :param returns: (n_policies,) what each of them achieved.
-    :param counts: (n_policies,) how often each is in the batch.
+    :param returns: (n_policies,) scaled return that each policy achieved.
+    :param counts: (n_policies,) how often each policy is in the batch.
     """
     return batch_mean((evaluator(layers) - returns).square().mean(dim=0), counts)
 
@@ -26,12 +27,13 @@ def generator_loss(evaluator: Evaluate, layers: Sequence[Layer], commands: th.Te
 
     It is (mean V - c)^2 + the variance of the V's predictions: the generator learns to keep to policies that they agree on.
 
-    The gradient is meant for the generator that made ``layers``. The evaluator is left alone as long as the caller
+    The gradient is meant for the generator that made ``layers``. The evaluator does not change as long as the caller
     optimizes the generator's parameters only.
 
+    :param evaluator: policy layers -> (n_evaluators, n_policies) predicted returns.
     :param layers: layers of the n_policies policies generated for ``commands``, without noise.
-    :param commands: (n_policies,) commanded returns.
-    :param counts: (n_policies,) how often each is in the batch.
+    :param commands: (n_policies,) scaled commands.
+    :param counts: (n_policies,) how often each command is in the batch.
     """
     return batch_mean((evaluator(layers) - commands).square().mean(dim=0), counts)
 
@@ -41,10 +43,10 @@ def regression_loss(
 ) -> th.Tensor:
     """Mean of (G(R) - theta)^2 over a batch and over all weights: UDRLPG's loss, and GoGePo's imitation of elites.
 
-    :param policy_weights: (n_policies, n_weights) generated for the returns of ``targets``, without noise.
-    :param targets: (n_policies, n_weights) of different stored (noisy) policies.
-    :param counts: (n_policies,) how often each is in the batch; 0 all over gives a loss of 0.
-    :param scale: what the squares are multiplied by: one number, or (n_weights,).
+    :param policy_weights: (n_policies, n_weights) weights generated for the returns of ``targets``, without noise.
+    :param targets: (n_policies, n_weights) weights of different stored (noisy) policies.
+    :param counts: (n_policies,) how often each policy is in the batch. If all are 0, so is the loss.
+    :param scale: factor of the squares: one number, or (n_weights,).
     """
     return batch_mean((scale * (policy_weights - targets).square()).mean(dim=1), counts)
 
@@ -58,8 +60,8 @@ def likelihood_loss(means: th.Tensor, log_stds: th.Tensor | None, actions: th.Te
     """UDRL's loss: mean negative log-likelihood of the actions in a batch.
 
     :param means: (batch_size, n_outputs) means of independent Gaussians, or logits if ``log_stds`` is None.
-    :param log_stds: (batch_size, n_outputs), or None.
-    :param actions: (batch_size, n_actions): what was done, or (batch_size, 1): which choices, from 0.
+    :param log_stds: (batch_size, n_outputs) logs of the Gaussians' standard deviations, or None: actions are discrete.
+    :param actions: (batch_size, n_actions) actions, or (batch_size, 1) choices from 0 if ``log_stds`` is None.
     """
     if log_stds is None:
         return th.nn.functional.cross_entropy(means, actions.squeeze(1).long())

@@ -17,7 +17,7 @@ from sb3_gogepo.networks.policy_weights import Layer
 
 #: An observation that varies by no more than this, or by no more than this share of its mean, counts as constant.
 SMALLEST_STD, SMALLEST_RELATIVE_STD = 1e-8, 1e-6
-#: The mean of a constant observation in its own unit is at most that, so that folding it into float32 loses nothing.
+#: The mean of a constant observation, divided by its unit, is at most this, so that folding it into float32 loses nothing.
 LARGEST_CONSTANT = 1e3
 #: Returns that vary by no more than this share of the largest count as equal.
 SMALLEST_SPREAD = 1e-6
@@ -26,7 +26,12 @@ SMALLEST_RETURN = 1e-30
 
 
 class Moments(NamedTuple):
-    """mean and (biased) variance, (n_obs,) each, of n observations: what running statistics need of an episode."""
+    """What running statistics need of an episode.
+
+    :param mean: (n_obs,) mean of the observations.
+    :param var: (n_obs,) biased variance of the observations.
+    :param n: number of observations.
+    """
 
     mean: np.ndarray
     var: np.ndarray
@@ -34,25 +39,27 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, observations: np.ndarray) -> Moments:
-        """Of (n, n_obs) raw observations."""
+        """The moments of (n, n_obs) raw observations."""
         observations = observations.astype(np.float64)
         with np.errstate(over="ignore"):  # whoever merges them looks at the result
             return cls(mean=observations.mean(axis=0), var=observations.var(axis=0), n=len(observations))
 
 
 def dtype_of(space: spaces.Space) -> np.dtype:
-    """What observations of a Box are cast to: the space's own floats; float64, which holds them all, for other numbers."""
+    """The type that observations of a Box are cast to: the space's own if it is one of floats; else float64."""
     dtype = np.dtype(space.dtype)
     return dtype if dtype in (np.float16, np.float32) else np.dtype(np.float64)
 
 
 class ObservationNormalizer(nn.Module):
-    """(observation - mean) / std with SB3's running statistics; mean 0 and std 1 until something was seen.
+    """(observation - mean) / std with SB3's running statistics; mean 0 and std 1 until the first update.
 
-    What does not vary has the unit 1 instead of its std (a larger one if it is above 1000), here and in :meth:`fold`.
-    The statistics are float64 buffers, so they are saved with the policy.
+    An observation that does not vary is divided by 1 instead of its std (by more if it is above 1000), here and in
+    :meth:`fold`. The statistics are float64 buffers, so they are saved with the policy.
 
-    :param dtype: observations are rounded to it first: the same numbers are the same observation, whatever their type.
+    :param n_obs: size of an observation.
+    :param dtype: type to which observations are rounded first, so that equal numbers are the same observation whatever
+        type they come in.
     """
 
     mean: th.Tensor
@@ -86,7 +93,7 @@ class ObservationNormalizer(nn.Module):
         return ((rounded - self.mean) / self._divisor()).float()
 
     def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
-        """The present normalization as a NumPy function; later updates do not change it."""
+        """The present normalization as a NumPy function; later updates have no effect on it."""
         return partial(_normalize, self.mean.cpu().numpy().copy(), self._divisor().cpu().numpy(), self.dtype)
 
     def _std(self) -> th.Tensor:
@@ -101,13 +108,13 @@ class ObservationNormalizer(nn.Module):
         return std + 1e-8 * (std > 1e-5)
 
     def fold(self, first: Layer) -> Layer:
-        """First layers of policies for normalized observations -> those that do the same with raw ones."""
+        """First layers of policies for normalized observations -> equivalent ones for raw observations."""
         mean, std = self._mean_and_std(first.weight.device)
         weight = first.weight.double() / std
         return Layer(weight=weight.float(), bias=(first.bias.double() - weight @ mean).float())
 
     def unfold(self, first: Layer) -> Layer:
-        """The inverse of :meth:`fold`, with the statistics as they are now."""
+        """The inverse of :meth:`fold`, with the present statistics."""
         mean, std = self._mean_and_std(first.weight.device)
         weight = first.weight.double()
         return Layer(weight=(weight * std).float(), bias=(first.bias.double() + weight @ mean).float())
@@ -116,12 +123,16 @@ class ObservationNormalizer(nn.Module):
         return self.mean.to(device), self._std().to(device)
 
 
-def _normalize(mean: np.ndarray, divisor: np.ndarray, dtype: np.dtype, observations: np.ndarray) -> np.ndarray:
-    return ((observations.astype(dtype) - mean) / divisor).astype(np.float32)
+def _normalize(offset: np.ndarray | float, divisor: np.ndarray | float, dtype: np.dtype, values: np.ndarray) -> np.ndarray:
+    return ((values.astype(dtype) - offset) / divisor).astype(np.float32)
 
 
 class ReturnScaler(nn.Module):
-    """Returns and commands in return units <-> what the networks see: ``(value - offset) / scale``."""
+    """Returns and commands in return units <-> what the networks see: ``(value - offset) / scale``.
+
+    :param offset: what is subtracted, in return units.
+    :param scale: what the difference is divided by, in return units.
+    """
 
     offset: th.Tensor
     scale: th.Tensor
@@ -135,12 +146,16 @@ class ReturnScaler(nn.Module):
         """Return units -> scaled, float32."""
         return ((values - self.offset) / self.scale).float()
 
+    def frozen(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The present scaling as a NumPy function; later changes have no effect on it."""
+        return partial(_normalize, self.offset.item(), self.scale.item(), np.dtype(np.float64))
+
     def unscale(self, values: th.Tensor) -> th.Tensor:
         """Scaled -> return units."""
         return values * self.scale + self.offset
 
     def set(self, offset: float, scale: float) -> None:
-        """Use these from now on."""
+        """Use this offset and scale from now on."""
         self.offset.fill_(offset)
         self.scale.fill_(scale)
 
@@ -148,7 +163,8 @@ class ReturnScaler(nn.Module):
         """Standardize (n_returns,) returns: their mean is the offset, their standard deviation the scale.
 
         Where a few returns far above all others would be scaled to huge values, the scale is larger, so that the best
-        return is scaled to 3. Equal returns are scaled by what they are, or by 1 if they are 0. No returns change nothing.
+        return is scaled to 3. Equal returns are divided by their absolute value, or by 1 if they are 0. Without returns
+        nothing changes.
         """
         if not len(returns):
             return

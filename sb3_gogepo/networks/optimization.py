@@ -1,4 +1,4 @@
-"""Gradient steps that are not made where something is not finite."""
+"""Gradient steps that are skipped where something is not finite."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch as th
 def step_if_finite(optimizer: th.optim.Optimizer, loss: th.Tensor) -> th.Tensor:
     """Back-propagate ``loss`` and step, unless loss or gradients are NaN, infinite, or too large to be squared.
 
-    A fused optimizer learns of it on the device, as from ``torch.amp.GradScaler``: nobody waits for a GPU.
+    A fused optimizer learns of it on the device, as from ``torch.amp.GradScaler``, so the CPU need not wait for a GPU.
 
+    :param optimizer: its parameters are those that are trained.
+    :param loss: a scalar.
     :return: the loss, detached; nan if no step was made.
     """
     optimizer.zero_grad()

@@ -31,13 +31,32 @@ SelfPolicy = TypeVar("SelfPolicy", bound="PicklefreePolicy")
 class PicklefreePolicy(BasePolicy):
     """SB3's BasePolicy whose ``save`` and ``load`` use no pickle: tensors, and the constructor's arguments as JSON."""
 
+    net_arch: list[int]
+    activation_fn: type[nn.Module]
+
     def _make_optimizer(self, module: nn.Module, learning_rate: float) -> th.optim.Optimizer:
+        kwargs = self._all_optimizer_kwargs()
+        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
+
+    def _all_optimizer_kwargs(self) -> dict[str, Any]:
+        """``optimizer_kwargs``, and Adam's fused kernel, one for all parameters, unless they say otherwise."""
         if not (isinstance(self.optimizer_class, type) and issubclass(self.optimizer_class, th.optim.Optimizer)):
             raise ValueError(f"optimizer_class must be a torch.optim.Optimizer class, got {self.optimizer_class!r}")
-        kwargs = dict(self.optimizer_kwargs)
-        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):
-            kwargs.setdefault("fused", True)  # one kernel for all parameters
-        return self.optimizer_class(module.parameters(), lr=learning_rate, **kwargs)  # type: ignore[call-arg]
+        has_fused_kernel = self.optimizer_class in (th.optim.Adam, th.optim.AdamW)
+        return {"fused": True, **self.optimizer_kwargs} if has_fused_kernel else dict(self.optimizer_kwargs)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self(observation, deterministic)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+        )
 
     def obs_to_tensor(self, observation: np.ndarray | dict[str, np.ndarray]) -> tuple[PyTorchObs, bool]:
         """As SB3's, from any numbers: cast to the space's dtype, or float64 where that is not one of floats."""
@@ -46,7 +65,7 @@ class PicklefreePolicy(BasePolicy):
         return super().obs_to_tensor(observation)
 
     def forget_acting_weights(self) -> None:
-        """To be called when what ``predict`` depends on changed: what it keeps between calls, if anything, is made anew."""
+        """Drop what ``predict`` keeps between calls, if anything. Called when something that it depends on has changed."""
 
     def save(self, path: archive.PathOrFile) -> None:
         """Write the policy to ``path``, atomically."""
@@ -59,7 +78,10 @@ class PicklefreePolicy(BasePolicy):
     ) -> SelfPolicy:
         """Read a policy; no code from the file is run unless ``trust`` is True.
 
-        :param kwargs: constructor arguments in place of those in the file, e.g. an ``activation_fn`` that a script defines.
+        :param path: a path, or an open file.
+        :param device: where the policy is put.
+        :param trust: run code from the file where it holds some. Do so only with files of your own.
+        :param kwargs: constructor arguments that replace those in the file, e.g. an ``activation_fn`` that a script defines.
         :raises InvalidFileError: if the file is damaged, of another policy class, or needs ``trust``.
         """
         name = archive.name_of(path)
@@ -79,12 +101,16 @@ class PicklefreePolicy(BasePolicy):
 
 
 class GeneratedPolicy(PicklefreePolicy):
-    """One generated policy, free of its generator: a plain deterministic MLP with its observation normalization.
+    """One generated policy without its generator: a plain deterministic MLP with its observation normalization.
 
-    Works wherever SB3 wants a policy: ``predict``, ``evaluate_policy``, ``save`` / ``load``. ``forward`` is plain
+    It works wherever SB3 takes a policy: ``predict``, ``evaluate_policy``, ``save`` / ``load``. ``forward`` is plain
     PyTorch, so it can be traced and exported.
 
-    :param command: the return, in return units, for which it was generated.
+    :param observation_space: flat Box.
+    :param action_space: Box with finite bounds, or Discrete.
+    :param net_arch: hidden layers of the policy.
+    :param activation_fn: class of the activation between the policy's layers.
+    :param command: the return, in return units, for which the policy was generated.
     """
 
     def __init__(
@@ -110,18 +136,10 @@ class GeneratedPolicy(PicklefreePolicy):
         outputs = self.mlp(self.normalizer(observations))
         return self.action_map.choose(outputs)
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        assert isinstance(observation, th.Tensor)
-        return self(observation)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return dict(
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            net_arch=self.net_arch,
-            activation_fn=self.activation_fn,
-            command=self.command,
-        )
+        inherited = super()._get_constructor_parameters()
+        del inherited["optimizer_class"], inherited["optimizer_kwargs"]  # it is not trained
+        return {**inherited, "command": self.command}
 
 
 class GeneratorPolicy(PicklefreePolicy):
@@ -129,14 +147,22 @@ class GeneratorPolicy(PicklefreePolicy):
 
     ``predict`` acts as the noise-free policy of :attr:`command`.
 
+    :param observation_space: flat Box.
+    :param action_space: Box with finite bounds, or Discrete.
+    :param lr_schedule: unused here. Policies with optimizers begin at its first value.
     :param net_arch: hidden layers of the generated policies; any widths.
-    :param activation_fn: activation between them.
-    :param tile_size: units of a hidden layer that one generated tile covers.
+    :param activation_fn: class of the activation between the layers of the generated policies. It has no parameters.
+    :param tile_size: number of units of a hidden layer that one generated tile covers.
     :param generator_net_arch: hidden layers of the generator's tile networks.
-    :param embedding_dim: size of a tile's embedding.
-    :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``; None: they stay as they are.
-    :param average_tile_biases: see :class:`~sb3_gogepo.networks.generator.Generator`.
-    :param weight_bound: no generated weight is larger than ``weight_bound / sqrt(n_in)``; None: no bound.
+    :param embedding_dim: size of each tile's embedding.
+    :param output_scale: generated values are multiplied by ``output_scale / sqrt(n_in)``, n_in being the inputs of the
+        layer; None: they are not scaled.
+    :param average_tile_biases: how biases are generated. True: the mean over the tiles of a row, as in the original code;
+        False: one tile a row, at a fraction of the cost.
+    :param weight_bound: no generated weight is larger than ``weight_bound / sqrt(n_in)``, n_in being the inputs of the
+        layer; None: no bound.
+    :param optimizer_class: class of all optimizers of the policy.
+    :param optimizer_kwargs: arguments of the optimizers, without ``lr``; None: none.
     :raises ValueError: for sizes that are not positive integers or an ``activation_fn`` that is no module class.
     """
 
@@ -246,7 +272,7 @@ class GeneratorPolicy(PicklefreePolicy):
         return policy
 
     def forget_acting_weights(self) -> None:
-        """To be called when the generator, the scaling or the command changed: ``predict`` generates anew."""
+        """Let ``predict`` generate new weights. Called when the generator, the scaling or the command has changed."""
         self._acting_layers = None
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
@@ -271,24 +297,12 @@ class GeneratorPolicy(PicklefreePolicy):
         outputs = forward_policies(layers, self.normalizer(observations), self.activation)
         return self.action_map.choose(outputs.squeeze(0))
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        assert isinstance(observation, th.Tensor)
-        return self(observation)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return dict(
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            net_arch=self.net_arch,
-            activation_fn=self.activation_fn,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
-            **self.generator_kwargs,
-        )
+        return {**super()._get_constructor_parameters(), **self.generator_kwargs}
 
 
 def check_activation(name: str, value: Any) -> None:
-    """Raise unless ``value`` is a class of modules that have nothing to learn: what is generated are weights and biases."""
+    """Raise unless ``value`` is a module class without parameters: only weights and biases are generated."""
     if not (isinstance(value, type) and issubclass(value, nn.Module)):
         raise ValueError(f"{name} must be a torch.nn.Module class such as torch.nn.Tanh, got {value!r}")
     try:

@@ -67,8 +67,10 @@ def forward_policies(
 ) -> th.Tensor:
     """Last-layer outputs (no squashing) of many MLP policies on the same observations; differentiable.
 
-    :param observations: (n_observations, n_in), shared by all policies, or (n_policies, n_observations, n_in).
-    :return: (n_policies, n_observations, n_out)
+    :param layers: layers of the policies.
+    :param observations: (n_observations, n_in) observations for all policies, or (n_policies, n_observations, n_in).
+    :param activation: activation between the layers.
+    :return: (n_policies, n_observations, n_out) outputs.
     """
     hidden = observations
     for i, (weight, bias) in enumerate(layers):
@@ -85,10 +87,11 @@ def forward_policies(
 
 
 class BatchedActor:
-    """Acts for several policies at once: policy i on observation i, in NumPy (one small product is 3x cheaper than in torch).
+    """Acts for several policies at once, policy i on observation i, in NumPy: 3x cheaper than torch for small products.
 
-    :param policy_weights: (n_policies, n_weights) float32 tensor; copied to the CPU, so later changes do not show.
-    :param activation: activation between layers.
+    :param layout: layout of the policies' weights.
+    :param policy_weights: (n_policies, n_weights) float32 weights. They are copied, so later changes have no effect.
+    :param activation: activation between the layers.
     """
 
     def __init__(self, layout: WeightLayout, policy_weights: th.Tensor, activation: nn.Module) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch as th
 from torch import nn
@@ -9,18 +12,21 @@ from torch import nn
 from sb3_gogepo.networks.policy_weights import as_numpy_function
 from sb3_gogepo.udrl.policies import BehaviorOutputs, UDRLPolicy
 
-IDLE = -1  # in place of a candidate: the env steps on, but nobody looks
+IDLE = -1  # in place of a candidate's number, where the env has none and only steps along
 
 
 class CommandActors:
-    """Each env runs a candidate of its own: a command, a random generator, or random actions instead (the warm-up).
+    """Each env runs a candidate of its own: it acts on a command, or randomly while warming up.
 
-    In NumPy, and one env after the other in each product, so that what a candidate does does not depend on the number
-    of envs.
+    The behavior function runs in NumPy here, with one product for each env, so that what a candidate does does not depend
+    on the number of envs.
 
-    :param commands: (n_candidates, 2) desired returns and horizons; nan: random actions.
-    :param rngs: (n_candidates,) generators of their actions; None: the mean or the most likely action.
-    :param reward_offset: added to each reward before it is taken from the desired return.
+    :param policy: the behavior function, with its scaling and observation statistics. It must not change while this acts.
+    :param commands: (n_candidates, 2) desired return and horizon of each candidate; nan: the candidate acts randomly.
+    :param rngs: one random generator a candidate, from which its actions are drawn; None: all act deterministically, with
+        the mean or the most likely action.
+    :param n_envs: number of envs; the first candidates begin in the first of them.
+    :param reward_offset: added to each reward before it is subtracted from the desired return.
     """
 
     def __init__(
@@ -36,24 +42,17 @@ class CommandActors:
         self.state = np.ones((n_envs, 2))
         self.state[: len(commands)] = commands[:n_envs]
         self.normalize = policy.normalizer.frozen()
-        behavior = policy.behavior
-        linears = [behavior.observation_layer, behavior.command_layer, *behavior.rest]
-        self.layers = [
-            (layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy())
-            for layer in linears
-            if isinstance(layer, nn.Linear)
-        ]
-        self.activation = as_numpy_function(behavior.activation)
-        self.offsets = np.array([policy.return_scaler.offset.item(), policy.horizon_scaler.offset.item()])
-        self.scales = np.array([policy.return_scaler.scale.item(), policy.horizon_scaler.scale.item()])
+        self.functions = {module: _as_function(module) for module in policy.behavior.modules()}
+        self.functions[policy.behavior.gate] = _sigmoid
+        self.scale_returns, self.scale_horizons = policy.return_scaler.frozen(), policy.horizon_scaler.frozen()
 
     def start(self, env_index: int, candidate: int) -> None:
-        """From now on, env ``env_index`` runs this candidate, from the beginning of its command."""
+        """From now on, env ``env_index`` runs this candidate, whose command is the initial one again."""
         self.running[env_index] = candidate
         self.state[env_index] = self.commands[candidate]
 
     def observe(self, rewards: np.ndarray) -> None:
-        """Take the (n_envs,) rewards from the desired returns, and a step from the desired horizons."""
+        """Subtract the (n_envs,) rewards from the desired returns, and one step from the desired horizons."""
         self.state[:, 0] -= rewards + self.reward_offset
         self.state[:, 1] = np.maximum(self.state[:, 1] - 1, 1)
 
@@ -65,21 +64,14 @@ class CommandActors:
         for i in np.flatnonzero(np.isnan(self.state[:, 0])):
             assert self.rngs is not None
             stored[i] = self._random_action(self.rngs[self.running[i]])
-        return self.policy.to_env(stored)
+        return self.policy.action_map.unscale(stored)
 
     def _outputs(self, observations: np.ndarray) -> BehaviorOutputs:
-        commands = (np.nan_to_num(self.state) - self.offsets) / self.scales
-        observation_layer, command_layer, *rest = self.layers
-        gate = (1 + np.tanh(_apply(command_layer, commands.astype(np.float32)) / 2)) / 2  # the sigmoid, without overflow
-        hidden = self.activation(_apply(observation_layer, observations)) * gate
-        for i, layer in enumerate(rest):
-            hidden = _apply(layer, self.activation(hidden) if i else hidden)
-        outputs = th.from_numpy(hidden)
-        log_std_range = self.policy.behavior.log_std_range
-        if log_std_range is None:
-            return BehaviorOutputs(means=outputs, log_stds=None)
-        means, log_stds = outputs.split(self.policy.behavior.n_outputs, dim=1)
-        return BehaviorOutputs(means=th.tanh(means), log_stds=log_stds.clamp(*log_std_range))
+        returns, horizons = np.nan_to_num(self.state).T
+        commands = np.stack([self.scale_returns(returns), self.scale_horizons(horizons)], axis=1)
+        behavior = self.policy.behavior
+        outputs = behavior.last_layer(observations, commands, function_of=self.functions.__getitem__)
+        return behavior.to_distributions(th.from_numpy(outputs))
 
     def _noise(self, n_outputs: int) -> np.ndarray:
         assert self.rngs is not None
@@ -97,7 +89,18 @@ class CommandActors:
         return rng.integers(n_outputs, size=1) if self.policy.action_map.is_discrete else rng.uniform(-1, 1, size=n_outputs)
 
 
-def _apply(layer: tuple[np.ndarray, np.ndarray], inputs: np.ndarray) -> np.ndarray:
-    """(n, n_in) -> (n, n_out), a product for each row: the same result whatever n is."""
-    weight, bias = layer
+def _as_function(module: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    """A module, with its present weights, as a function of (n, n_in) rows; each row's result is independent of the others."""
+    if isinstance(module, nn.Linear):
+        return partial(_product_by_row, module.weight.detach().cpu().numpy(), module.bias.detach().cpu().numpy())
+    return as_numpy_function(module)
+
+
+def _product_by_row(weight: np.ndarray, bias: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """(n, n_in) -> (n, n_out)."""
     return np.matmul(weight, inputs[:, :, None])[:, :, 0] + bias
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    """The logistic function, without overflow."""
+    return (1 + np.tanh(values / 2)) / 2

@@ -8,12 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 
+from sb3_gogepo.buffers.saved_rows import check_rows
+from sb3_gogepo.checks import check_number
+
 
 class EpisodeBufferSamples(NamedTuple):
     """A batch of steps.
 
-    observations (batch_size, n_obs), raw; actions (batch_size, n_actions); rewards, returns_to_go and horizons
-    (batch_size,): what the step got, what it and all later ones of its episode got, and how many steps these are.
+    :param observations: (batch_size, n_obs) raw observations.
+    :param actions: (batch_size, n_actions) actions, scaled to [-1, 1] (Box), or choices from 0 (Discrete).
+    :param rewards: (batch_size,) reward of each step.
+    :param returns_to_go: (batch_size,) sum of the rewards of the step and of all later ones of its episode.
+    :param horizons: (batch_size,) number of steps from this one to the end of its episode, itself included.
     """
 
     observations: th.Tensor
@@ -24,7 +30,7 @@ class EpisodeBufferSamples(NamedTuple):
 
 
 class StoredEpisode(NamedTuple):
-    """observations (length, n_obs), actions (length, n_actions), rewards (length,) and their sum."""
+    """One episode: observations (length, n_obs), actions (length, n_actions), rewards (length,) and their sum."""
 
     observations: np.ndarray
     actions: np.ndarray
@@ -33,24 +39,26 @@ class StoredEpisode(NamedTuple):
 
 
 class EpisodeBuffer:
-    """The ``buffer_size`` episodes of the highest return, the lowest first; of equal returns, the newest stay.
+    """The ``buffer_size`` episodes of the highest return, in ascending order; of equal returns, the newest stay.
 
+    :param buffer_size: number of episodes kept.
     :param n_obs: size of an observation.
-    :param n_actions: size of an action as it is stored.
-    :raises ValueError: for a ``buffer_size`` below 1.
+    :param n_actions: size of a scaled action: that of a Box's, or 1 for a Discrete space.
+    :param seed: of the buffer's random generator; None: it is seeded by the system.
+    :param device: where samples are put.
+    :raises ValueError: if ``buffer_size`` is no integer >= 1.
     """
 
     def __init__(
         self, buffer_size: int, n_obs: int, n_actions: int, seed: int | None = None, device: th.device | str = "cpu"
     ) -> None:
-        if buffer_size < 1:
-            raise ValueError(f"buffer_size must be at least 1, got {buffer_size}")
-        self.buffer_size = int(buffer_size)
+        check_number("buffer_size", buffer_size, minimum=1, integer=True)
+        self.buffer_size = buffer_size
         self.n_obs, self.n_actions = n_obs, n_actions
         self.device = th.device(device)
         self.rng = np.random.default_rng(seed)
         self._episodes: list[StoredEpisode] = []
-        self._steps: EpisodeBufferSamples | None = None  # of all episodes, one after the other; None: to be made anew
+        self._steps: EpisodeBufferSamples | None = None  # of all episodes, concatenated; None: the contents have changed
 
     def seed(self, seed: int) -> None:
         """Start the buffer's random generator anew."""
@@ -71,12 +79,15 @@ class EpisodeBuffer:
 
     @property
     def stored_rewards(self) -> np.ndarray:
-        """(n_steps,) rewards of all steps."""
+        """(n_steps,) rewards of the steps of all episodes."""
         return np.concatenate([episode.rewards for episode in self._episodes])
 
     def add(self, observations: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> None:
-        """Store one episode, unless ``buffer_size`` better ones are there.
+        """Store one episode, unless the buffer is full of better ones.
 
+        :param observations: (length, n_obs) raw observations.
+        :param actions: (length, n_actions) scaled actions.
+        :param rewards: (length,) rewards.
         :raises ValueError: if something is not finite; the buffer is unchanged then.
         """
         if not all(np.isfinite(part).all() for part in (observations, actions, rewards)):
@@ -113,7 +124,7 @@ class EpisodeBuffer:
         return self._steps
 
     def sample(self, batch_size: int) -> EpisodeBufferSamples:
-        """Steps drawn with replacement: an episode uniformly, then one of its steps; each segment runs to the end."""
+        """Steps drawn with replacement: an episode uniformly, then one of its steps. Each segment ends with its episode."""
         if not len(self):
             raise ValueError("cannot sample from an empty EpisodeBuffer")
         lengths = self.lengths
@@ -140,26 +151,24 @@ class EpisodeBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave; of more episodes than fit, the best.
+        """Restore what :meth:`state_dict` returned; if it holds more episodes than fit, the best of them.
 
-        :raises ValueError: if sizes do not fit, or something is missing or not finite.
+        :raises ValueError: if a shape does not fit, or something is missing or not finite. The buffer is unchanged then.
         """
-        names = ("observations", "actions", "rewards")
-        for name, width in (("observations", self.n_obs), ("actions", self.n_actions)):
-            if state[name].ndim != 2 or state[name].shape[1] != width:
-                raise ValueError(f"the saved {name} must have {width} numbers, got shape {tuple(state[name].shape)}")
         lengths = state["lengths"].tolist()
-        if any(length < 1 for length in lengths) or bool((state["returns"].diff() < 0).any()):
+        returns = check_rows("returns", state["returns"], (len(lengths),), th.float64)
+        if any(length < 1 for length in lengths) or bool((returns.diff() < 0).any()):
             raise ValueError("the saved episodes must have steps, and be in the order of their returns")
-        if any(len(state[name]) != sum(lengths) for name in names) or len(state["returns"]) != len(lengths):
-            raise ValueError("the saved observations, actions, rewards and returns must be equally many")
-        tensors = [state[name].float() for name in names]
-        if not all(bool(th.isfinite(tensor).all()) for tensor in (*tensors, state["returns"])):
-            raise ValueError("the saved episodes must be finite")
-        parts = [[part.numpy().copy() for part in th.split(tensor, lengths)] for tensor in tensors]
+        n_steps = sum(lengths)
+        rows = (
+            check_rows("observations", state["observations"], (n_steps, self.n_obs)),
+            check_rows("actions", state["actions"], (n_steps, self.n_actions)),
+            check_rows("rewards", state["rewards"], (n_steps,)),
+        )
+        parts = [[part.numpy().copy() for part in th.split(all_steps, lengths)] for all_steps in rows]
         episodes = [
-            StoredEpisode(observations, actions, rewards, float(value))
-            for observations, actions, rewards, value in zip(*parts, state["returns"].tolist(), strict=True)
+            StoredEpisode(observations, actions, rewards, episode_return)
+            for observations, actions, rewards, episode_return in zip(*parts, returns.tolist(), strict=True)
         ]
         self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
         self._episodes = episodes[max(len(episodes) - self.buffer_size, 0) :]

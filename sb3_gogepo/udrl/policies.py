@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import create_mlp
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_gogepo.checks import check_number, check_range, check_sizes
@@ -19,7 +19,11 @@ from sb3_gogepo.networks.policies import PicklefreePolicy, check_activation, che
 
 
 class BehaviorOutputs(NamedTuple):
-    """means in [-1, 1] (Box) or logits (Discrete), and log_stds (None for Discrete); (n, n_outputs) each."""
+    """Action distributions for n observations and commands.
+
+    :param means: (n, n_outputs) means in [-1, 1] (Box) or logits (Discrete).
+    :param log_stds: (n, n_outputs) logs of the standard deviations (Box); None for Discrete.
+    """
 
     means: th.Tensor
     log_stds: th.Tensor | None
@@ -28,9 +32,12 @@ class BehaviorOutputs(NamedTuple):
 class BehaviorFunction(nn.Module):
     """(normalized observation, scaled command) -> action distribution; the command gates the first hidden layer.
 
-    :param n_outputs: actions of a Box, or choices.
-    :param hidden_sizes: the first one is that of the gated layer.
-    :param log_std_range: bounds of a Box's log standard deviation (in units of half the action range); None: Discrete.
+    :param n_obs: size of an observation.
+    :param n_outputs: number of a Box's actions, or of a Discrete space's choices.
+    :param hidden_sizes: units of each hidden layer. The command gates the first one.
+    :param activation_fn: class of the activation between the layers.
+    :param log_std_range: bounds of a Box's log standard deviation (in units of half the action range); None: the action
+        space is Discrete.
     """
 
     def __init__(
@@ -45,14 +52,33 @@ class BehaviorFunction(nn.Module):
         self.n_outputs, self.log_std_range = n_outputs, log_std_range
         self.observation_layer = nn.Linear(n_obs, hidden_sizes[0])
         self.command_layer = nn.Linear(2, hidden_sizes[0])
-        self.activation = activation_fn()
+        self.activation, self.gate = activation_fn(), nn.Sigmoid()
         n_last = n_outputs if log_std_range is None else 2 * n_outputs
         self.rest = nn.Sequential(*create_mlp(hidden_sizes[0], n_last, list(hidden_sizes[1:]), activation_fn=activation_fn))
 
     def forward(self, observations: th.Tensor, commands: th.Tensor) -> BehaviorOutputs:
         """(n, n_obs) normalized observations, (n, 2) scaled desired returns and horizons -> action distributions."""
-        gate = th.sigmoid(self.command_layer(commands))
-        outputs = self.rest(self.activation(self.observation_layer(observations)) * gate)
+        return self.to_distributions(self.last_layer(observations, commands))
+
+    def last_layer(
+        self, observations: Any, commands: Any, function_of: Callable[[nn.Module], Callable[[Any], Any]] | None = None
+    ) -> Any:
+        """The network up to the outputs of its last layer, in torch or in NumPy.
+
+        :param observations: (n, n_obs) normalized observations.
+        :param commands: (n, 2) scaled desired returns and horizons.
+        :param function_of: module -> function that computes it; None: the module itself computes it.
+        :return: (n, n_outputs) for Discrete, (n, 2 * n_outputs) for a Box.
+        """
+        of: Callable[[Any], Any] = function_of or (lambda module: module)
+        gate = of(self.gate)(of(self.command_layer)(commands))
+        hidden = of(self.activation)(of(self.observation_layer)(observations)) * gate
+        for module in self.rest:
+            hidden = of(module)(hidden)
+        return hidden
+
+    def to_distributions(self, outputs: th.Tensor) -> BehaviorOutputs:
+        """Outputs of :meth:`last_layer` -> n action distributions."""
         if self.log_std_range is None:
             return BehaviorOutputs(means=outputs, log_stds=None)
         means, log_stds = outputs.split(self.n_outputs, dim=1)
@@ -60,20 +86,29 @@ class BehaviorFunction(nn.Module):
 
 
 class CommandState(NamedTuple):
-    """Desired returns and horizons of the envs, (n_envs,) each: what :meth:`UDRLPolicy.predict` takes and gives."""
+    """The envs' present commands, which :meth:`UDRLPolicy.predict` takes and returns.
+
+    :param returns: (n_envs,) desired returns.
+    :param horizons: (n_envs,) desired horizons in env steps.
+    """
 
     returns: np.ndarray
     horizons: np.ndarray
 
 
 class UDRLPolicy(PicklefreePolicy):
-    """A behavior function with command, scaling and observation statistics.
+    """A behavior function with all it needs to act: command, scaling and observation statistics.
 
+    :param observation_space: flat Box.
+    :param action_space: Box with finite bounds, or Discrete.
+    :param lr_schedule: its first value is the optimizer's learning rate until the algorithm sets another; None: 0.
     :param net_arch: hidden layers of the behavior function; the command gates the first.
-    :param activation_fn: activation between them.
-    :param log_std_range: bounds of the log standard deviation of a Box's actions, whose range is [-1, 1]. The lower bound
-        keeps the likelihood of clipped actions finite.
-    :param reward_net_arch: hidden layers of the reward model; see :meth:`predict`.
+    :param activation_fn: class of the activation between the layers of the behavior function. It has no parameters.
+    :param log_std_range: (lowest, highest) log standard deviation of a Box's actions, scaled to [-1, 1]. The lowest one
+        keeps the likelihood of clipped actions finite. Without effect for Discrete.
+    :param reward_net_arch: hidden layers of the reward model, which stands in for rewards in :meth:`predict`.
+    :param optimizer_class: class of the optimizer, which trains behavior function and reward model.
+    :param optimizer_kwargs: arguments of the optimizer, without ``lr``; None: none.
     :raises ValueError: naming the argument, for any value outside its range.
     """
 
@@ -123,7 +158,7 @@ class UDRLPolicy(PicklefreePolicy):
 
     @property
     def command(self) -> float:
-        """The return, in return units, that ``predict`` wants at the start of an episode."""
+        """The return, in return units, that ``predict`` aims at from the start of an episode."""
         return float(self._command)
 
     @command.setter
@@ -132,7 +167,7 @@ class UDRLPolicy(PicklefreePolicy):
 
     @property
     def horizon(self) -> float:
-        """The number of env steps in which ``predict`` wants it."""
+        """The number of env steps in which ``predict`` is to achieve :attr:`command`."""
         return float(self._horizon)
 
     @horizon.setter
@@ -156,10 +191,11 @@ class UDRLPolicy(PicklefreePolicy):
         return self.reward_model(th.cat([self.normalizer(observations), self.one_hot(actions)], dim=1)).squeeze(1)
 
     def choose(self, outputs: BehaviorOutputs, noise: th.Tensor | None) -> th.Tensor:
-        """(n, n_actions) actions as they are stored: in [-1, 1] (Box), or choices from 0 (Discrete).
+        """Action distributions -> (n, n_actions) stored actions: in [-1, 1] (Box), or choices from 0 (Discrete).
 
-        :param noise: (n, n_outputs) numbers from N(0, 1) (Box) or from the standard Gumbel distribution (Discrete), which
-            make a sample; None: the mean, or the most likely choice.
+        :param outputs: (n, n_outputs) parameters of the distributions.
+        :param noise: (n, n_outputs) draws from N(0, 1) (Box) or from the standard Gumbel distribution (Discrete), from
+            which actions are sampled; None: the mean, or the most likely choice.
         """
         if outputs.log_stds is None:
             return (outputs.means if noise is None else outputs.means + noise).argmax(dim=1, keepdim=True).float()
@@ -175,8 +211,14 @@ class UDRLPolicy(PicklefreePolicy):
         """Actions, and the command state to pass on to the next call, as with a recurrent policy of SB3.
 
         At an episode's start the command is (:attr:`command`, :attr:`horizon`). After each step the desired horizon falls
-        by 1 (down to 1) and the desired return by the reward. ``predict`` is not told rewards, so the reward model's
-        prediction stands in for it. Without ``state`` each call is the start of an episode.
+        by 1 (down to 1) and the desired return by the reward. ``predict`` does not see rewards, so it uses the reward
+        model's prediction.
+
+        :param observation: (n_obs,) or (n_envs, n_obs) raw observations.
+        :param state: what the call before returned; None: all envs are at the start of an episode.
+        :param episode_start: (n_envs,) which envs are at the start of an episode; None: none is.
+        :param deterministic: take the mean or the most likely action, rather than a sample.
+        :return: actions of the env, and the state for the next call.
         """
         self.set_training_mode(False)
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
@@ -194,23 +236,8 @@ class UDRLPolicy(PicklefreePolicy):
             stored = self.choose(outputs, None if deterministic else self._noise_like(outputs.means))
             rewards = self.reward_scaler.unscale(self.predict_rewards(observations, stored).double()).cpu().numpy()
         next_state = CommandState(returns=returns - rewards, horizons=np.maximum(horizons - 1, 1))
-        actions = self.to_env(stored.cpu().numpy())
+        actions = self.action_map.unscale(stored.cpu().numpy())
         return (actions if is_vectorized else actions.squeeze(axis=0)), next_state
-
-    def to_env(self, stored: np.ndarray) -> np.ndarray:
-        """(n, n_actions) stored actions -> (n, \\*action_shape) actions of the env."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return stored[:, 0].astype(np.int64) + int(self.action_space.start)
-        unit = stored.astype(np.float64).reshape(len(stored), *self.action_space.shape)
-        actions = (self.action_map.center + self.action_map.half_range * unit).astype(self.action_space.dtype)
-        return np.clip(actions, self.action_space.low, self.action_space.high)
-
-    def from_env(self, actions: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`to_env`."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return (actions.reshape(-1, 1) - int(self.action_space.start)).astype(np.float32)
-        half_range = np.where(self.action_map.half_range > 0, self.action_map.half_range, 1.0)
-        return ((actions - self.action_map.center) / half_range).reshape(len(actions), -1).astype(np.float32)
 
     def _noise_like(self, values: th.Tensor) -> th.Tensor:
         return -th.log(-th.log(th.rand_like(values))) if self.action_map.is_discrete else th.randn_like(values)
@@ -224,18 +251,6 @@ class UDRLPolicy(PicklefreePolicy):
         outputs = self.distribution(observations, self._command.expand(n), self._horizon.expand(n))
         return self.choose(outputs, None if deterministic else self._noise_like(outputs.means))
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        assert isinstance(observation, th.Tensor)
-        return self(observation, deterministic)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return dict(
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            net_arch=self.net_arch,
-            activation_fn=self.activation_fn,
-            log_std_range=self.log_std_range,
-            reward_net_arch=self.reward_net_arch,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
-        )
+        own = dict(log_std_range=self.log_std_range, reward_net_arch=self.reward_net_arch)
+        return {**super()._get_constructor_parameters(), **own}

@@ -47,7 +47,13 @@ from sb3_gogepo.udrl.policies import UDRLPolicy
 
 
 class CommandedEpisodes(NamedTuple):
-    """Episodes about to begin: desired returns and horizons (n_candidates,), random generators, reset seeds."""
+    """The candidates of an iteration: episodes about to begin.
+
+    :param commands: (n_candidates,) desired returns; nan: the episode is one of random actions.
+    :param horizons: (n_candidates,) desired horizons in env steps; nan where ``commands`` is.
+    :param rngs: one random generator a candidate, from which its actions are drawn.
+    :param seeds: one reset seed a candidate.
+    """
 
     commands: np.ndarray
     horizons: np.ndarray
@@ -56,7 +62,7 @@ class CommandedEpisodes(NamedTuple):
 
 
 def fit_slope(returns: np.ndarray, lengths: np.ndarray) -> float:
-    """Env steps a return unit, by least squares over (n,) returns and lengths; 0 where all returns are equal."""
+    """Least-squares slope of (n,) lengths over (n,) returns, in env steps a return unit; 0 where all returns are equal."""
     deviations = returns - returns.mean()
     variance = float(np.mean(deviations**2))
     smallest = (SMALLEST_SPREAD * np.abs(returns).max()) ** 2
@@ -70,17 +76,21 @@ class UDRL(CommandAlgorithm):
     :class:`~sb3_gogepo.base.command_algorithm.CommandAlgorithm` for the parameters that are not listed here and
     :class:`~sb3_gogepo.udrl.policies.UDRLPolicy` for ``policy_kwargs``.
 
-    :param buffer_size: episodes kept: those of the highest return (the paper: replay_size).
-    :param batch_size: steps a gradient step sees.
-    :param last_few: exploratory commands come from that many best episodes.
-    :param command_increment_std: ... their desired returns reach up to that many standard deviations above the mean.
-    :param extrapolate_horizon: let the horizon of an exploratory command follow its return, along the line fitted to the
-        returns and lengths of these episodes; otherwise it is their mean length.
-    :param gradient_steps: gradient steps a training round (the paper: n_updates_per_iter).
-    :param n_candidates: episodes between two trainings (the paper: n_episodes_per_iter).
-    :param n_warm_up_episodes: episodes of random actions before the first training.
-    :param return_scale: desired returns are multiplied by it; None: by 1 / the largest absolute return in the buffer.
-    :param horizon_scale: the same for desired horizons, in env steps.
+    :param buffer_size: number of episodes kept, those of the highest return (the paper: replay_size).
+    :param batch_size: number of env steps in the batch of a gradient step.
+    :param last_few: number of best episodes in the buffer whose returns and lengths exploratory commands start from.
+    :param command_increment_std: how far the desired return of an exploratory command may lie above the mean return of the
+        ``last_few`` best episodes, in standard deviations of their returns; drawn uniformly, from 0 on. (In GoGePo and
+        UDRLPG, the argument of this name is a fixed increment above the best return.)
+    :param extrapolate_horizon: True: the horizon of an exploratory command grows with its return, along the line fitted to
+        the returns and lengths of the ``last_few`` best episodes; False: it is the mean length of these episodes.
+    :param gradient_steps: number of gradient steps in a training round (the paper: n_updates_per_iter).
+    :param n_candidates: number of episodes between two trainings (the paper: n_episodes_per_iter).
+    :param n_warm_up_episodes: number of episodes with random actions before the first training.
+    :param return_scale: what desired returns are multiplied by for the network; None: 1 / the largest absolute return in
+        the buffer.
+    :param horizon_scale: what desired horizons, in env steps, are multiplied by for the network; None: 1 / the largest
+        length of an episode in the buffer.
     """
 
     policy: UDRLPolicy
@@ -173,7 +183,7 @@ class UDRL(CommandAlgorithm):
     def propose_candidates(self, n_candidates: int) -> CommandedEpisodes:
         """Exploratory commands: a return from [mean, mean + ``command_increment_std`` * std] of the ``last_few`` best.
 
-        The horizon is the length that goes with such a return: a better episode may have to be longer, or shorter.
+        The horizon is the length that goes with such a return: a better episode may need more steps, or fewer.
         """
         rngs = [self._candidate_rng(i) for i in range(n_candidates)]
         seeds = [int(rng.integers(2**31)) for rng in rngs]  # first, as in reset_seed
@@ -196,7 +206,7 @@ class UDRL(CommandAlgorithm):
 
     @property
     def horizon(self) -> float:
-        """The number of env steps in which ``predict`` wants the return ``command``: follows the best episodes as it does."""
+        """The number of env steps in which ``predict`` is to achieve ``command``; like it, it follows the best episodes."""
         return self.policy.horizon
 
     @horizon.setter
@@ -208,7 +218,7 @@ class UDRL(CommandAlgorithm):
             self._follows_best = False
 
     def _command_the_best(self) -> None:
-        """The lower end of the exploratory commands."""
+        """Command the mean return and length of the ``last_few`` best episodes, where exploratory commands start."""
         returns, lengths = self.replay_buffer.best(self.last_few)
         if len(returns):
             self.policy.command = float(returns.mean())
@@ -217,7 +227,7 @@ class UDRL(CommandAlgorithm):
     # ------------------------------------------------------------------ episodes
 
     def make_actors(self, candidates: CommandedEpisodes, chosen: slice, n_envs: int) -> Callable[[], Actors]:
-        """The chosen commands, with sampled actions."""
+        """What makes actors that follow the chosen commands with sampled actions."""
         policy = self.policy
         if self._collector is not None and self._collector.has_workers:  # to be pickled for machines that may have no GPU
             policy = copy.deepcopy(policy).cpu()
@@ -232,18 +242,18 @@ class UDRL(CommandAlgorithm):
         )
 
     def store_episode(self, candidates: CommandedEpisodes, index: int, episode: Episode, episode_return: float) -> None:
-        """Put the episode into the buffer, if it is good enough."""
+        """Put the episode into the buffer, unless the buffer is full of better ones."""
         assert episode.observations is not None
         assert episode.actions is not None
         assert episode.rewards is not None
         self.replay_buffer.add(
-            episode.observations, self.policy.from_env(episode.actions), episode.rewards + self.alive_bonus_offset
+            episode.observations, self.policy.action_map.scale(episode.actions), episode.rewards + self.alive_bonus_offset
         )
 
     def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
-        """One episode for each of (n_commands,) returns and each seed, within ``horizon``; command-major.
+        """One episode for each of (n_commands,) returns and each seed, command-major; the desired horizon is ``horizon``.
 
-        Actions are the means or the most likely ones. The true rewards are taken from the desired return.
+        Actions are the means or the most likely ones. The true rewards are subtracted from the desired return.
         """
         returns = np.repeat(commands, len(seeds))
         episodes = run_actors(
@@ -287,7 +297,8 @@ class UDRL(CommandAlgorithm):
     def train_behavior(self) -> tuple[th.Tensor, th.Tensor]:
         """One gradient step on -log p(a | s, return to go, horizon), and on the reward model.
 
-        :return: both losses; the first is nan if no step was made, because something was not finite.
+        :return: the behavior loss and the reward loss. The behavior loss is nan if no step was made because something was
+            not finite.
         """
         samples = self.replay_buffer.sample(self.batch_size)
         outputs = self.policy.distribution(samples.observations, samples.returns_to_go, samples.horizons)

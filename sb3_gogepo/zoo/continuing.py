@@ -1,6 +1,7 @@
-"""``rl_zoo3 train -i model.zip``: go on exactly where the run stopped, if its replay buffer is there.
+"""``rl_zoo3 train -i model.zip``: resume a run exactly, if its replay buffer is there.
 
-RL Zoo loads the buffer from ``replay_buffer.pkl`` only, knows no random generators, and counts the env steps from zero.
+RL Zoo by itself loads the buffer from ``replay_buffer.pkl`` only, restores no random generators, and counts env steps from
+zero.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CHECKPOINT = re.compile(r"(.+)_(\d+)_steps\.zip")
 
 
 def load_all(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``ExperimentManager._load_pretrained_agent``, which also finds what else belongs to a model of ours."""
+    """``ExperimentManager._load_pretrained_agent``, which also loads buffer and run state of this package's models."""
 
     @functools.wraps(original)
     def load_pretrained_agent(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -43,10 +44,10 @@ def load_all(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def learn_on(original: Callable[..., None]) -> Callable[..., None]:
-    """``ExperimentManager.learn``, which goes on with a run of ours whose replay buffer was loaded.
+    """``ExperimentManager.learn``, which resumes a run of this package's algorithms whose replay buffer was loaded.
 
-    With ``--save-replay-buffer``, the checkpoints of ``--save-freq`` get their buffers, too: RL Zoo saves it at the end only.
-    ``n_timesteps`` is the total of the run, as in the command that began it; a run that was finished makes as many again.
+    With ``--save-replay-buffer``, the checkpoints of ``--save-freq`` get buffers, too; RL Zoo saves one at the end only.
+    ``n_timesteps`` is the total of the run, as in the command that began it. A run that was finished makes as many again.
     """
 
     @functools.wraps(original)

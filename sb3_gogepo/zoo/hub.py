@@ -1,4 +1,4 @@
-"""What ``python -m sb3_gogepo.zoo`` does differently from RL Zoo's ``push_to_hub`` and ``load_from_hub``, and says so."""
+"""What ``python -m sb3_gogepo.zoo`` corrects in RL Zoo's ``push_to_hub`` and ``load_from_hub``. It prints each correction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INSTALL_WITH_US = 'pip install "sb3-gogepo[zoo]"'
 
 
 def restore_generate_metadata(push_to_hub: Any) -> None:
-    """RL Zoo 2.9.2 imports a function that sb3-team-hf-integration 3.2 has renamed, and that gave a dict before.
+    """Give RL Zoo 2.9.2 a function that sb3-team-hf-integration 3.2 has renamed, and that returned a dict before.
 
     :param push_to_hub: the module ``huggingface_sb3.push_to_hub``.
     """
@@ -22,7 +22,7 @@ def restore_generate_metadata(push_to_hub: Any) -> None:
 
 
 def correct_model_cards(repocard: Any) -> None:
-    """The card of one of our models should say how to install our package: RL Zoo alone cannot load the model.
+    """Let the cards of this package's models say how to install it: RL Zoo alone cannot load them.
 
     :param repocard: the module ``huggingface_hub.repocard``.
     """
@@ -39,11 +39,12 @@ def correct_model_cards(repocard: Any) -> None:
 
 
 def report_missing_files(huggingface_sb3: Any) -> None:
-    """RL Zoo 2.9.2 expects requests' HTTPError for a file the Hub has not; huggingface_hub 1.0 and later raise their own.
+    """Raise requests' HTTPError, as RL Zoo 2.9.2 expects, for a file that is not on the Hub.
 
-    Without this, a model trained without VecNormalize cannot be loaded: ``vec_normalize.pkl`` is missing.
+    huggingface_hub 1.0 and later raise their own error. Without this, a model that was trained without VecNormalize cannot
+    be loaded, because its ``vec_normalize.pkl`` is missing.
 
-    :param huggingface_sb3: the module of that name.
+    :param huggingface_sb3: the module ``huggingface_sb3``.
     """
     from huggingface_hub import errors
     from requests.exceptions import HTTPError

@@ -1,4 +1,4 @@
-"""What RL Zoo needs to know of an algorithm, and where it goes: three modules of ``rl_zoo3`` are extended."""
+"""What RL Zoo needs to know about each algorithm, and the three modules of ``rl_zoo3`` that are extended with it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from sb3_gogepo.zoo.samplers import (
 class ZooAlgorithm(NamedTuple):
     """An algorithm as RL Zoo sees it; its preset is ``presets/<name>.yml``.
 
-    :param algorithm: the class.
-    :param sample: ``(trial, n_actions, n_envs, additional_args)`` -> hyperparameters, the Optuna search space.
-    :param convert: a trial's stored parameters -> hyperparameters.
+    :param algorithm: class of the algorithm.
+    :param sample: the Optuna search space: ``(trial, n_actions, n_envs, additional_args)`` -> constructor arguments.
+    :param convert: parameters that a trial has stored -> constructor arguments.
     """
 
     algorithm: type[BaseAlgorithm]
@@ -87,7 +87,7 @@ def _add_search_spaces(hyperparams_opt: ModuleType) -> None:
 
 
 def _extend_manager(exp_manager: ModuleType) -> None:
-    """Let presets of ours be found, and ``-i`` go on exactly."""
+    """Let RL Zoo find this package's presets, and resume exactly with ``-i``."""
     manager = exp_manager.ExperimentManager
     if hasattr(manager.__init__, "__wrapped__"):
         return
@@ -97,7 +97,7 @@ def _extend_manager(exp_manager: ModuleType) -> None:
 
 
 def _find_presets(original: Callable[..., None]) -> Callable[..., None]:
-    """Without ``--conf-file``, RL Zoo looks for presets in its own folder only."""
+    """``ExperimentManager.__init__``, which without ``--conf-file`` also finds the presets in this package."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)

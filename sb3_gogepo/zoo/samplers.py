@@ -9,9 +9,9 @@ def sample_gogepo_params(trial: Any, n_actions: int, n_envs: int, additional_arg
     """Draw hyperparameters of GoGePo.
 
     :param trial: an ``optuna.Trial``.
-    :param n_actions: unused; RL Zoo passes it to every sampler, as well as the next two.
-    :param n_envs: unused.
-    :param additional_args: unused.
+    :param n_actions: unused, but RL Zoo passes it to every sampler.
+    :param n_envs: unused, but RL Zoo passes it to every sampler.
+    :param additional_args: unused, but RL Zoo passes it to every sampler.
     """
     trial.suggest_float("learning_rate", 1e-6, 1e-3, log=True)
     trial.suggest_float("evaluator_learning_rate", 1e-4, 1e-2, log=True)
@@ -35,14 +35,13 @@ def sample_gogepo_params(trial: Any, n_actions: int, n_envs: int, additional_arg
 
 def convert_gogepo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Turn a trial's stored parameters into constructor arguments of GoGePo."""
-    hyperparams = dict(sampled_params)
-    hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
+    hyperparams = _decode(sampled_params)
     hyperparams["policy_kwargs"] = {name: hyperparams.pop(name) for name in ("n_evaluators", "n_probing_states")}
     return hyperparams
 
 
 def sample_udrlpg_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters of UDRLPG; parameters as above."""
+    """Draw hyperparameters of UDRLPG; see :func:`sample_gogepo_params` for the parameters."""
     trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True)
     trial.suggest_int("gradient_steps", 5, 100, log=True)
     trial.suggest_int("batch_size_pow", 3, 7)  # 8 ... 128 policies
@@ -58,13 +57,14 @@ def sample_udrlpg_params(trial: Any, n_actions: int, n_envs: int, additional_arg
 
 def convert_udrlpg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Turn a trial's stored parameters into constructor arguments of UDRLPG."""
-    hyperparams = dict(sampled_params)
-    hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
-    return hyperparams
+    return _decode(sampled_params)
 
 
 def sample_udrl_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters of UDRL, from the paper's ranges where it gives some; parameters as above."""
+    """Draw hyperparameters of UDRL, from the paper's ranges where it has any.
+
+    See :func:`sample_gogepo_params` for the parameters.
+    """
     trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
     trial.suggest_categorical("batch_size", [256, 512, 768, 1024, 1536, 2048])
     trial.suggest_categorical("last_few", [25, 50, 75, 100])
@@ -79,14 +79,14 @@ def sample_udrl_params(trial: Any, n_actions: int, n_envs: int, additional_args:
 
 def convert_udrl_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Turn a trial's stored parameters into constructor arguments of UDRL."""
-    hyperparams = dict(sampled_params)
+    hyperparams = _decode(sampled_params)
     hyperparams["train_freq"] = (hyperparams["n_candidates"], "episode")
-    hyperparams["policy_kwargs"] = {"net_arch": [int(size) for size in hyperparams.pop("net_arch").split("_")]}
+    hyperparams["policy_kwargs"] = {"net_arch": hyperparams.pop("net_arch")}
     return hyperparams
 
 
 def sample_gpim_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters of GPIM; parameters as above."""
+    """Draw hyperparameters of GPIM; see :func:`sample_gogepo_params` for the parameters."""
     trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True)
     trial.suggest_int("batch_size_pow", 6, 9)  # 64 ... 512 steps
     trial.suggest_int("train_freq", 1, 8)
@@ -103,13 +103,22 @@ def sample_gpim_params(trial: Any, n_actions: int, n_envs: int, additional_args:
 
 def convert_gpim_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Turn a trial's stored parameters into constructor arguments of GPIM."""
-    hyperparams = dict(sampled_params)
-    hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
+    hyperparams = _decode(sampled_params)
     hyperparams["gamma"] = 1 - hyperparams.pop("one_minus_gamma")
-    net_arch = [int(size) for size in hyperparams.pop("net_arch").split("_")]
+    net_arch = hyperparams.pop("net_arch")
     hyperparams["policy_kwargs"] = {
         "n_latents": hyperparams.pop("n_latents"),
         "net_arch": net_arch,
         "discriminator_net_arch": net_arch,
     }
+    return hyperparams
+
+
+def _decode(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """A copy with what Optuna draws as a power of two or as a string in the form that constructors take."""
+    hyperparams = dict(sampled_params)
+    if "batch_size_pow" in hyperparams:
+        hyperparams["batch_size"] = 2 ** hyperparams.pop("batch_size_pow")
+    if "net_arch" in hyperparams:
+        hyperparams["net_arch"] = [int(size) for size in hyperparams["net_arch"].split("_")]
     return hyperparams

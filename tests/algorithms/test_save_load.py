@@ -413,7 +413,7 @@ def test_a_buffers_suffix_may_be_left_out(saved_as, saved, tmp_path):
 def test_a_buffer_of_another_policy_size_is_named(saved, make_model, tmp_path, tiny):
     skip_without_generator(saved[0])
     make_model(policy_kwargs=dict(tiny["policy_kwargs"], net_arch=[5])).learn(10).save_replay_buffer(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"must have 17 weights, got shape \(\d+, 21\)"):
+    with pytest.raises(ValueError, match=r"must have the shape \(\d+, 17\), got \(\d+, 21\)"):
         saved[0].load_replay_buffer(tmp_path / "other")
 
 

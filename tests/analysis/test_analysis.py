@@ -15,7 +15,7 @@ from sb3_gogepo import UDRL, UDRLPG, GoGePo
 from sb3_gogepo.analysis import Stage, StageCallback, load_stages, map_policies, rank_probing_states, save_stages, write_report
 from sb3_gogepo.analysis.__main__ import main
 from sb3_gogepo.analysis.plots import plot_command_sweep, plot_policy_map
-from sb3_gogepo.analysis.policy_map import Path, PolicyMap
+from sb3_gogepo.analysis.policy_map import GeneratorPath, PolicyMap
 from sb3_gogepo.base.command_sweep import CommandSweep
 from tests.conftest import SMALL
 from tests.toy_envs import Seeded
@@ -133,7 +133,7 @@ def test_sweep_is_drawn_beside_the_identity_and_the_prediction():
 
 def test_map_is_drawn_with_returns_as_colors():
     points, returns = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), np.array([7.0, -1.0, 3.0])
-    path = Path(50_000, np.zeros(2), np.array([[0.0, 0.0], [1.0, 1.0]]))
+    path = GeneratorPath(50_000, np.zeros(2), np.array([[0.0, 0.0], [1.0, 1.0]]))
     ax = Figure().subplots()
     plot_policy_map(ax, PolicyMap(points, returns, [path], (0.6, 0.3), "learned"))
     dots = ax.collections[0]

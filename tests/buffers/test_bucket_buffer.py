@@ -106,9 +106,9 @@ def test_state_is_restored_exactly(kwargs):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (dict(policy_weights=th.zeros(2, 3)), r"must have 1 weights, got shape \(2, 3\)"),
-        (dict(returns=th.zeros(1)), "must be equally many"),
-        (dict(numbers=th.zeros(3)), "must be equally many"),
+        (dict(policy_weights=th.zeros(2, 3)), r"policy_weights must have the shape \(2, 1\), got \(2, 3\)"),
+        (dict(returns=th.zeros(1)), r"the saved returns must have the shape \(2,\), got \(1,\)"),
+        (dict(numbers=th.zeros(3)), r"the saved numbers must have the shape \(2,\), got \(3,\)"),
         (dict(commands=th.tensor([0.0, th.nan])), "must be finite"),
         (dict(range_seen=[1.0]), "range_seen must be two returns or none"),
     ],
@@ -134,10 +134,10 @@ def test_only_finite_policies_and_returns_are_stored(value):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(buffer_size=0), "buffer_size must be at least 1, got 0"),
-        (dict(n_weights=0), "n_weights must be at least 1, got 0"),
-        (dict(n_buckets=0), "n_buckets must be at least 1, got 0"),
-        (dict(bucket_size=0), "bucket_size must be at least 1, got 0"),
+        (dict(buffer_size=0), "buffer_size must be an integer >= 1, got 0"),
+        (dict(n_weights=0), "n_weights must be an integer >= 1, got 0"),
+        (dict(n_buckets=0), "n_buckets must be an integer >= 1, got 0"),
+        (dict(bucket_size=0), "bucket_size must be an integer >= 1, got 0"),
         (dict(rank_scale=-1.0), "rank_scale must be a finite number >= 0, got -1.0"),
     ],
 )

@@ -136,7 +136,7 @@ def test_loading_into_a_fuller_buffer_forgets_its_content():
 def test_other_policy_size_is_refused_and_changes_nothing():
     buffer = fill(PolicyBuffer(buffer_size=4, n_weights=2), 3)
     state = PolicyBuffer(buffer_size=4, n_weights=3).state_dict()
-    with pytest.raises(ValueError, match=r"must have 2 weights, got shape \(0, 3\)"):
+    with pytest.raises(ValueError, match=r"policy_weights must have the shape \(0, 2\), got \(0, 3\)"):
         buffer.load_state_dict(state)
     assert ids_newest_first(buffer) == [2, 1, 0]
 
@@ -160,8 +160,8 @@ def test_sampling_from_an_empty_buffer_is_an_error():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(buffer_size=0), "buffer_size must be at least 1, got 0"),
-        (dict(n_weights=0), "n_weights must be at least 1, got 0"),
+        (dict(buffer_size=0), "buffer_size must be an integer >= 1, got 0"),
+        (dict(n_weights=0), "n_weights must be an integer >= 1, got 0"),
         (dict(recency=-0.1), "recency must be a finite number >= 0, got -0.1"),
         (dict(recency=np.nan), "recency must be a finite number >= 0, got nan"),
     ],

@@ -17,6 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from sb3_gogepo import GPIM
+from sb3_gogepo.errors import DiscardedEpisodeWarning
 from sb3_gogepo.gpim import GoalWrapper
 from tests.helpers import parameters_of, record_logs
 from tests.toy_envs import Seeded, Spaces
@@ -160,7 +161,7 @@ def test_nothing_that_is_not_finite_is_stored(value, make_model):
             return {**observation, "observation": np.full_like(observation["observation"], value, dtype=np.float64)}
 
     model = make_model(Broken(make_env()), learning_starts=0)
-    with pytest.warns(UserWarning, match="an episode was dropped: an observation is not finite"):
+    with pytest.warns(DiscardedEpisodeWarning, match="an episode is discarded: an observation, .* is not finite"):
         model.learn(40)
     assert len(model.replay_buffer) == 0
 

@@ -120,6 +120,15 @@ def test_return_scaler_by_hand():
     assert scaler.unscale(scaler(th.tensor([3.0, -8.0]))).tolist() == [3.0, -8.0]
 
 
+def test_frozen_scaler_does_the_same_until_the_scaler_changes():
+    scaler = ReturnScaler(offset=10.0, scale=3.0)
+    values = np.array([10.0, 1e6 + 1, -3.25])
+    frozen, before = scaler.frozen(), scaler(th.from_numpy(values))
+    scaler.set(offset=0.0, scale=1.0)
+    assert frozen(values).dtype == np.float32
+    assert frozen(values).tolist() == before.tolist()
+
+
 def test_return_scaler_fit():
     scaler = ReturnScaler()
     scaler.fit(np.array([2.0, 6.0]))

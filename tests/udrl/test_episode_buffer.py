@@ -79,10 +79,10 @@ def test_an_empty_buffer_is_restored():
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (dict(observations=th.zeros(3, 5)), r"saved observations must have 2 numbers, got shape \(3, 5\)"),
-        (dict(actions=th.zeros(3)), r"saved actions must have 1 numbers, got shape \(3,\)"),
-        (dict(rewards=th.zeros(2)), "must be equally many"),
-        (dict(returns=th.zeros(2)), "must be equally many"),
+        (dict(observations=th.zeros(3, 5)), r"saved observations must have the shape \(3, 2\), got \(3, 5\)"),
+        (dict(actions=th.zeros(3)), r"saved actions must have the shape \(3, 1\), got \(3,\)"),
+        (dict(rewards=th.zeros(2)), r"saved rewards must have the shape \(3,\), got \(2,\)"),
+        (dict(returns=th.zeros(2)), r"saved returns must have the shape \(1,\), got \(2,\)"),
         (dict(rewards=th.full((3,), th.nan)), "must be finite"),
     ],
 )
@@ -99,5 +99,5 @@ def test_only_finite_episodes_are_stored():
     buffer = make_buffer()
     with pytest.raises(ValueError, match="only finite episodes"):
         add(buffer, 1.0, np.nan)
-    with pytest.raises(ValueError, match="buffer_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="buffer_size must be an integer >= 1, got 0"):
         make_buffer(0)

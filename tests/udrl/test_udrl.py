@@ -83,7 +83,7 @@ def test_stored_actions_are_those_of_the_env(action_space):
     policy = make_policy(action_space)
     action_space.seed(0)
     actions = np.array([action_space.sample() for _ in range(20)])
-    np.testing.assert_allclose(policy.to_env(policy.from_env(actions)), actions, rtol=1e-5)
+    np.testing.assert_allclose(policy.action_map.unscale(policy.action_map.scale(actions)), actions, rtol=1e-5)
 
 
 # ---------------------------------------------------------------- the command state
