@@ -58,12 +58,12 @@ def main(arguments: list[str] | None = None) -> float:
     print(f"Best command {model.command:.0f}: mean return {mean:.1f} +- {std:.1f} over 10 episodes.")
 
     print("Asking the same generator for other returns:")
-    best = model.best_return or 0.0
-    lowest = float(np.quantile(model.replay_buffer.stored_returns, 0.05))
-    sweep = model.evaluate_commands(np.linspace(lowest, best, 13), n_eval_episodes=5)
+    sweep = model.evaluate_commands(np.linspace(*model.command_range, 13), n_eval_episodes=5)
     print(f"{'commanded':>10} {'achieved':>10} {'std':>7}")
     for command, achieved, spread in zip(sweep.commands, sweep.mean_returns, sweep.std_returns, strict=True):
         print(f"{command:10.0f} {achieved:10.1f} {spread:7.1f}")
+
+    print(sweep.summary())
 
     evaluations = np.load(options.folder / "evaluations.npz")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)

@@ -11,8 +11,11 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
   initialized network at any width, and falls during the training. The paper adds 0.1 to all weights.
 - * The next command is the best return so far. The paper adds 20 return units.
-- * Half of each batch, the elites, is drawn by rank of return instead of age, so a rare success is not forgotten, and
-  towards the weights of these policies the generator is pulled (``imitation_coef``): V alone often does not lead it there.
+- * Half of each batch, the elites, is drawn by rank of return instead of age, so a rare success is not forgotten. The
+  generator is pulled towards their weights (``imitation_coef``): V alone often does not lead it there.
+- * Some candidates probe: they act without noise on commands from the whole range of returns (``probe_fraction``). Part of
+  each batch is drawn evenly over the returns they earned (``even_fraction``), and imitated, too. With candidates at the
+  best command alone, nobody tells the generator what its policies for other returns earn.
 - * Episodes that fall behind the best ten end early, where all last equally long (``prune_after``): more policies are tried
   in the same env steps.
 - * Before the training begins, policies are drawn around the untrained generator's (``n_warm_up_episodes``).
