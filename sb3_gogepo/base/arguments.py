@@ -9,6 +9,8 @@ import gymnasium as gym
 from gymnasium.envs.registration import registry
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_gogepo.checks import check_bool, check_choice, check_number, check_sb3_arguments, check_schedule
+
 
 def split_policy_and_env(policy: Any, env: Any, aliases: Mapping[str, type[BasePolicy]]) -> tuple[Any, Any]:
     """(policy, env) where the first argument may be the env: then the policy is ``"MlpPolicy"``.
@@ -33,3 +35,27 @@ def split_policy_and_env(policy: Any, env: Any, aliases: Mapping[str, type[BaseP
             raise ValueError(f"{message}. {error}") from error
         raise ValueError(message)
     return "MlpPolicy", policy
+
+
+def check_base_arguments(learning_rate: Any, device: Any = "auto", **kwargs: Any) -> None:
+    """Check what SB3's ``BaseAlgorithm`` takes as it is.
+
+    :raises ValueError: naming the argument.
+    """
+    check_schedule("learning_rate", learning_rate)
+    check_sb3_arguments(**kwargs)
+
+
+def check_learning_arguments(
+    buffer_size: Any, batch_size: Any, n_candidates: Any, normalize_observations: Any, on_non_finite: Any
+) -> None:
+    """Check what all algorithms that act on commands take.
+
+    :raises ValueError: naming the argument.
+    """
+    check_number("buffer_size", buffer_size, minimum=1, integer=True)
+    check_number("batch_size", batch_size, minimum=1, integer=True)
+    if n_candidates is not None:
+        check_number("n_candidates", n_candidates, minimum=1, integer=True)
+    check_bool("normalize_observations", normalize_observations)
+    check_choice("on_non_finite", on_non_finite, ("discard", "raise"))

@@ -6,7 +6,6 @@ a candidate is, how it acts, what is stored of it, and how to train.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -16,23 +15,13 @@ from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_gogepo.base.arguments import split_policy_and_env
-from sb3_gogepo.base.command_sweep import CommandSweep, check_commands, sweep_commands
+from sb3_gogepo.base.arguments import check_base_arguments, check_learning_arguments, split_policy_and_env
+from sb3_gogepo.base.command_sweep import CommandSweep, evaluate_commands, warn_if_out_of_range
 from sb3_gogepo.base.learning_algorithm import LearningAlgorithm
 from sb3_gogepo.buffers.policy_buffer import LOWEST_QUANTILE
-from sb3_gogepo.checks import (
-    check_action_space,
-    check_bool,
-    check_choice,
-    check_number,
-    check_observation_space,
-    check_sb3_arguments,
-    check_schedule,
-    check_train_freq,
-)
+from sb3_gogepo.checks import check_action_space, check_observation_space, check_train_freq
 from sb3_gogepo.envs import is_env_fn, make_env, settle_alive_bonus_offset
 from sb3_gogepo.networks.denormals import flush_denormals
 from sb3_gogepo.rollouts.collector import Candidates, EpisodeCollector, find_too_large
@@ -93,33 +82,23 @@ class CommandAlgorithm(LearningAlgorithm):
         rollout_backend: str,
         rollout_workers: int | None,
         rollout_kwargs: dict[str, Any] | None,
-        verbose: int,
-        seed: int | None,
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
         policy, env = split_policy_and_env(policy, env, self.policy_aliases)
-        check_schedule("learning_rate", learning_rate)
-        check_number("buffer_size", buffer_size, minimum=1, integer=True)
-        check_number("batch_size", batch_size, minimum=1, integer=True)
-        if n_candidates is not None:
-            check_number("n_candidates", n_candidates, minimum=1, integer=True)
-        check_bool("normalize_observations", normalize_observations)
-        check_sb3_arguments(verbose=verbose, seed=seed, **{name: kwargs[name] for name in kwargs if name != "device"})
-        check_choice("on_non_finite", on_non_finite, ("discard", "raise"))
+        check_learning_arguments(buffer_size, batch_size, n_candidates, normalize_observations, on_non_finite)
+        check_base_arguments(learning_rate=learning_rate, **kwargs)
         check_rollout(rollout_backend, rollout_workers, rollout_kwargs)
         env_fn = env if is_env_fn(env) else None
         if env is not None:
-            env = self._wrap_env(make_env(env, verbose), verbose)
+            env = self._wrap_env(make_env(env, kwargs["verbose"]), kwargs["verbose"])
             check_observation_space(env.observation_space, name)
             check_action_space(env.action_space, name)
         super().__init__(
             policy=cast(Any, policy),
             env=env,
             learning_rate=learning_rate,
-            verbose=verbose,
             support_multi_env=True,
-            seed=seed,
             supported_action_spaces=(spaces.Box, spaces.Discrete),
             **kwargs,
         )
@@ -137,7 +116,7 @@ class CommandAlgorithm(LearningAlgorithm):
         #: Makes the env of a worker; None: workers get copies of ``env``. Not saved.
         self.env_fn = env_fn
         self._collector: EpisodeCollector | None = None  # while learning
-        self.run_seed = draw_seed() if seed is None else int(seed)
+        self.run_seed = draw_seed() if self.seed is None else int(self.seed)
         self.best_return: float | None = None
         self.worst_return: float | None = None
         self.lowest_command: float | None = None  # the lower end of `command_range`
@@ -183,28 +162,22 @@ class CommandAlgorithm(LearningAlgorithm):
         """
         self._check_learn(total_timesteps, log_interval)
         name = tb_log_name or type(self).__name__
-        try:
-            with EpisodeCollector(self, keep_steps=self.keeps_steps) as self._collector:
-                total_steps, callback = self._start_learning(
-                    total_timesteps, callback, reset_num_timesteps, name, progress_bar
-                )
-                self._collector.start(callback)
-                self._learn(total_steps, log_interval)
-                callback.on_training_end()
-        finally:
-            self._collector = None
+        with EpisodeCollector(self, keep_steps=self.keeps_steps) as collector:
+            total_steps, callback = self._start_learning(total_timesteps, callback, reset_num_timesteps, name, progress_bar)
+            collector.start(callback)
+            self._learn(collector, total_steps, log_interval)
+            callback.on_training_end()
         self._iteration_start = None
         return self
 
-    def _learn(self, total_steps: int, log_interval: int | None) -> None:
+    def _learn(self, collector: EpisodeCollector, total_steps: int, log_interval: int | None) -> None:
         """Iterate until ``total_steps`` env steps are made, or a callback says stop."""
-        assert self._collector is not None
         next_log = self._episode_num
         while self.num_timesteps < total_steps:
             self._update_current_progress_remaining(self.num_timesteps, total_steps)
             self._iteration_start = iteration_start(self)
-            candidates = self.propose_candidates(self.n_candidates or self._collector.n_at_once)
-            episodes = self._collector.collect(candidates, self._updates_statistics, self._lowest_returns(candidates))
+            candidates = self.propose_candidates(self.n_candidates or collector.n_at_once)
+            episodes = collector.collect(candidates, self._updates_statistics, self._lowest_returns(candidates))
             if episodes is None:  # a callback said stop
                 return
             self._iteration_start = None
@@ -274,7 +247,7 @@ class CommandAlgorithm(LearningAlgorithm):
             self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
         if self._updates_statistics:  # only now: all candidates acted with the same
             for episode in stored:
-                self._update_statistics(episode)
+                episode.update_statistics(self.policy.normalizer)
         if stored:
             self.lowest_command = float(np.quantile(self._returns_to_ask_for(), LOWEST_QUANTILE))
         self._candidate_num += len(episodes)
@@ -287,12 +260,6 @@ class CommandAlgorithm(LearningAlgorithm):
         """The return to learn from: with the alive bonus offset, and an estimate if the episode was pruned."""
         episode_return, length = episode.as_if_whole()
         return episode_return + self.alive_bonus_offset * length
-
-    def _update_statistics(self, episode: Episode) -> None:
-        if episode.moments is not None:
-            self.policy.normalizer.merge(episode.moments)
-        elif episode.observations is not None:
-            self.policy.normalizer.update(episode.observations)
 
     def _log_candidates(self, candidates: Any) -> None:
         self.logger.record("train/command", float(candidates.commands[-1]))
@@ -350,26 +317,13 @@ class CommandAlgorithm(LearningAlgorithm):
     def command(self, value: float | None) -> None:
         if value is not None:
             self.policy.command = value
-            self._warn_if_out_of_range([value])
+            warn_if_out_of_range(self, [value])
         elif self.best_return is not None:
             self._command_the_best()
         self._follows_best = value is None
 
     def _command_the_best(self) -> None:
         self.policy.command = self.best_return
-
-    def _warn_if_out_of_range(self, commands: Any) -> None:
-        """Say, once a model, that a command lies outside the returns seen in training."""
-        if self._has_warned or self.best_return is None or self.worst_return is None:
-            return
-        outside = [float(command) for command in commands if not self.worst_return <= command <= self.best_return]
-        if outside:
-            self._has_warned = True
-            warnings.warn(
-                f"command {outside[0]:g} lies outside the returns seen in training, {self.worst_return:g} to "
-                f"{self.best_return:g}: the model extrapolates",
-                stacklevel=3,
-            )
 
     def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
         """One episode for each of (n_commands,) commands and each seed, command-major."""
@@ -388,18 +342,4 @@ class CommandAlgorithm(LearningAlgorithm):
         :param seed: the k-th episode of each command is reset with ``seed + k``.
         :raises ValueError: for a command that is not finite, or if there is no env, or it is needed by the training.
         """
-        self._warn_if_out_of_range(values := check_commands(commands))
-        check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
-        check_number("seed", seed, minimum=0, integer=True)
-        vec_env = self.env if env is None else self._wrap_env(env)
-        if vec_env is None:
-            raise ValueError("there is no env to evaluate in: pass env=")
-        if env is None and self._collector is not None and self._collector.is_asking:
-            raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
-        check_for_correct_spaces(vec_env, self.observation_space, self.action_space)
-        seeds = [int(seed) + k for k in range(n_eval_episodes)]
-        try:
-            return sweep_commands(self.run_commands, vec_env, values, seeds, self.alive_bonus_offset)
-        finally:
-            if env is None:
-                self._last_obs = None  # the training env was used: learn must reset it
+        return evaluate_commands(self, commands, n_eval_episodes, env, seed)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from sb3_gogepo.checks import check_number
 from sb3_gogepo.errors import NonFiniteError
 from sb3_gogepo.networks.calibration import Calibration
 from sb3_gogepo.networks.policies import check_command
@@ -94,6 +98,39 @@ def fit_calibration(calibration: Calibration, first: CommandSweep, second: Comma
         calibration.fit(commands, (first.mean_returns + second.mean_returns) / 2)
     else:
         calibration.reset()
+
+
+def warn_if_out_of_range(model: Any, commands: Any) -> None:
+    """Say, once a model, that a command lies outside the returns seen in training."""
+    if model._has_warned or model.best_return is None or model.worst_return is None:
+        return
+    outside = [float(command) for command in commands if not model.worst_return <= command <= model.best_return]
+    if outside:
+        model._has_warned = True
+        warnings.warn(
+            f"command {outside[0]:g} lies outside the returns seen in training, {model.worst_return:g} to "
+            f"{model.best_return:g}: the model extrapolates",
+            stacklevel=4,
+        )
+
+
+def evaluate_commands(model: Any, commands: Any, n_eval_episodes: int, env: GymEnv | None, seed: int) -> CommandSweep:
+    """``model.evaluate_commands``, which has the arguments."""
+    warn_if_out_of_range(model, values := check_commands(commands))
+    check_number("n_eval_episodes", n_eval_episodes, minimum=1, integer=True)
+    check_number("seed", seed, minimum=0, integer=True)
+    vec_env = model.env if env is None else model._wrap_env(env)
+    if vec_env is None:
+        raise ValueError("there is no env to evaluate in: pass env=")
+    if env is None and model._collector is not None and model._collector.is_asking:
+        raise ValueError("env must be another one in on_step, where episodes are going on in the training env, got None")
+    check_for_correct_spaces(vec_env, model.observation_space, model.action_space)
+    seeds = [int(seed) + k for k in range(n_eval_episodes)]
+    try:
+        return sweep_commands(model.run_commands, vec_env, values, seeds, model.alive_bonus_offset)
+    finally:
+        if env is None:
+            model._last_obs = None  # the training env was used: learn must reset it
 
 
 def check_commands(commands: Any) -> np.ndarray:

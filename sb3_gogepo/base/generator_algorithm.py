@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.base.command_algorithm import CommandAlgorithm
-from sb3_gogepo.base.command_sweep import CommandSweep, fit_calibration, join_sweeps
+from sb3_gogepo.base.command_sweep import CommandSweep, fit_calibration, join_sweeps, warn_if_out_of_range
 from sb3_gogepo.base.probing import Probing
 from sb3_gogepo.base.weight_noise import WeightNoise
 from sb3_gogepo.checks import check_bool, check_choice, check_fraction, check_number, check_range
@@ -51,20 +51,25 @@ class GeneratorAlgorithm(CommandAlgorithm):
     Parameters that are not listed here are those of
     :class:`~sb3_gogepo.base.command_algorithm.CommandAlgorithm`.
 
-    :param weight_noise_std: standard deviation of the Gaussian noise on each generated weight while exploring, ...
-    :param final_weight_noise_std: ... changing linearly to this by the end of the training (None: it stays), ...
-    :param weight_noise_steps: ... or already within that many env steps, where the training is longer (None: by the end), ...
-    :param weight_noise_scaling: ... divided by ``sqrt(n_in)`` of the weight's layer (``"fan_in"``), or as it is (``"none"``).
+    :param weight_noise_std: standard deviation, at the start, of the Gaussian noise that is added to generated weights to
+        explore; in units of ``weight_noise_scaling``.
+    :param final_weight_noise_std: standard deviation that the noise reaches linearly, after ``weight_noise_steps`` or at the
+        end of a shorter training. None: the noise stays as it is at the start.
+    :param weight_noise_steps: env steps within which the noise reaches ``final_weight_noise_std``. None: the whole training.
+    :param weight_noise_scaling: ``"fan_in"``: the noise of a weight is divided by ``sqrt(n_in)`` of its layer. ``"none"``:
+        all weights have the same.
     :param probe_fraction: fraction of the candidates that probe: they act without noise on commands spread over
         ``command_range``, and are never pruned. From them the generator learns what its policies for other returns than the
         best earn. 0: none.
     :param first_command: command before there is a best return, and while warming up, in return units.
-    :param command_increment: exploration commands lie that far above the best return so far, in return units, ...
-    :param command_increment_std: ... plus that many units of the scaled returns (standard deviations of the buffer's).
-    :param return_range: (lowest, highest) return, to scale by instead of by the returns in the buffer (None).
-    :param fold_normalization: store policies with the observation normalization folded into their first layer, so that
-        they act as they did when its statistics have changed. Otherwise what a policy stored long ago does changes with
-        them, while its stored return stays.
+    :param command_increment: what exploration commands add to the best return so far, in return units.
+    :param command_increment_std: what exploration commands add to it besides, in units of the scaled returns, which are
+        standard deviations of the returns in the buffer. (In UDRL, the argument of this name bounds a random increment.)
+    :param return_range: (lowest, highest) return by which returns and commands are scaled. None: they are scaled by the
+        returns in the buffer.
+    :param fold_normalization: store policies with the observation normalization folded into their first layer, so that a
+        stored policy goes on acting as it did when the observation statistics change. False: what it does changes with
+        them, and no longer matches its stored return.
     :raises ValueError: naming the argument, for any value outside its range.
     """
 
@@ -217,7 +222,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
     def generate_policy(self, command: float) -> GeneratedPolicy:
         """A stand-alone SB3 policy generated for ``command`` (return units), with its own ``save`` and ``load``."""
         policy = self.policy.generate_policy(command)
-        self._warn_if_out_of_range([command])
+        warn_if_out_of_range(self, [command])
         return policy
 
     def calibrate(

@@ -41,6 +41,7 @@ class Candidates(Protocol):
 class Model(Protocol):
     """The algorithm whose episodes are collected. It keeps all counters, since they are saved with it."""
 
+    _collector: EpisodeCollector | None
     env: VecEnv | None
     n_envs: int
     num_timesteps: int
@@ -149,6 +150,7 @@ class EpisodeCollector:
         else:
             self._turns = self._context.enter_context(make_turns(self.env))
             self._turns.begin([], next_seeds=self._next_seeds(after=0))  # for the reset with which learn begins
+        self.model._collector = self
         return self
 
     def start(self, callback: BaseCallback) -> None:
@@ -160,6 +162,7 @@ class EpisodeCollector:
             self._turns.observations = self.model._last_obs
 
     def __exit__(self, *_: object) -> None:
+        self.model._collector = None
         self._context.close()
 
     def _next_seeds(self, after: int, n_candidates: int | None = None) -> list[int]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from sb3_gogepo.checks import as_observations
 from sb3_gogepo.networks.action_map import ActionMap
-from sb3_gogepo.networks.normalization import Moments
+from sb3_gogepo.networks.normalization import Moments, ObservationNormalizer
 from sb3_gogepo.networks.policy_weights import BatchedActor, WeightLayout
 from sb3_gogepo.rollouts.faults import DISCARDED, Discard, find_non_finite, only_finite
 from sb3_gogepo.rollouts.pruning import PRUNED, full_return, has_fallen_behind, monitor_record
@@ -53,6 +53,13 @@ class Episode(NamedTuple):
         if self.full_length is None:
             return self.episode_return, self.length
         return full_return(self.episode_return, self.length, self.full_length), self.full_length
+
+    def update_statistics(self, normalizer: ObservationNormalizer) -> None:
+        """Let the normalizer's running statistics see what was observed, if that was kept."""
+        if self.moments is not None:
+            normalizer.merge(self.moments)
+        elif self.observations is not None:
+            normalizer.update(self.observations)
 
 
 class VecStep(NamedTuple):

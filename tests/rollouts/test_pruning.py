@@ -95,7 +95,7 @@ def test_wrong_flag():
 
 def run_policies(env, layout, policy_weights, lowest_returns, **kwargs):
     actors = PolicyActors(layout, policy_weights, nn.Tanh(), ActionMap(env.action_space), lambda obs: obs, env.num_envs)
-    lowest = None if lowest_returns is None else np.array(lowest_returns)
+    lowest = None if lowest_returns is None else [np.array(lowest_returns)] * len(policy_weights)
     return run_actors(env, actors, range(len(policy_weights)), lowest_returns=lowest, **kwargs)
 
 
