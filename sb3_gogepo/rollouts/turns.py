@@ -207,12 +207,8 @@ class SeededTurns(Turns):
         """(n_envs, ...) observations in the space's dtype; of a Dict space, one array a key."""
         space: Any = self.vec_env.observation_space
         if isinstance(space, spaces.Dict):
-            boxes: dict[str, Any] = dict(space.spaces)
-            return {
-                key: np.concatenate([as_observations([row[key]], part, part.dtype) for row in self._rows])
-                for key, part in boxes.items()
-            }
-        return np.concatenate([as_observations([row], space, space.dtype) for row in self._rows])
+            return {key: _stack([row[key] for row in self._rows], part) for key, part in space.spaces.items()}
+        return _stack(self._rows, space)
 
     def _reset_envs(self, indices: list[int], options: list[dict[str, Any]]) -> None:
         """Reset these envs with the seeds of ``_begun``, and keep their observations and ``reset_infos``."""
@@ -221,6 +217,14 @@ class SeededTurns(Turns):
     def _step_envs(self, indices: list[int]) -> Iterator[_Step]:
         """Step these envs with their actions."""
         raise NotImplementedError
+
+
+def _stack(rows: list[Any], space: Any) -> np.ndarray:
+    """Rows -> (n_rows, \\*space.shape)."""
+    try:
+        return as_observations(rows, space, space.dtype)
+    except ValueError:  # their shapes may differ by axes of size 1
+        return np.concatenate([as_observations([row], space, space.dtype) for row in rows])
 
 
 class DummyTurns(SeededTurns):

@@ -24,6 +24,8 @@ from sb3_gogepo import GPIM, UDRL, UDRLPG, GoGePo
 from sb3_gogepo.gpim import Navigation2D
 from tests.conftest import SMALL
 from tests.gpim.conftest import SMALL as SMALL_GPIM
+from tests.helpers import assert_same_result
+from tests.toy_envs import Seeded
 
 N_STEPS = 160
 
@@ -140,6 +142,13 @@ def test_any_number_of_candidates(algorithm, n_candidates):
     env, callback = make_vec_env(lambda: Counted("random"), 8), Calls()
     model = make_model(algorithm, env, n_candidates=n_candidates).learn(N_STEPS, callback, log_interval=None)
     assert_counted_once(model, env, callback)
+
+
+@pytest.mark.parametrize("wrap", [VecMonitor, lambda env: VecFrameStack(env, n_stack=2)], ids=["VecMonitor", "VecFrameStack"])
+@pytest.mark.parametrize("algorithm", SMALL, ids=lambda algorithm: algorithm.__name__)
+def test_results_do_not_depend_on_the_number_of_envs_under_wrappers_that_follow_episodes(algorithm, wrap):
+    models = [algorithm(wrap(DummyVecEnv([Seeded] * n_envs)), **SMALL[algorithm] | {"n_candidates": 4}) for n_envs in (1, 5)]
+    assert_same_result(*(model.learn(80) for model in models))
 
 
 @pytest.mark.parametrize("n_envs", [1, 8])

@@ -147,7 +147,7 @@ def test_vec_normalize_observations_reach_the_policy():
 
 
 def test_wrappers_that_must_see_resets_still_work():
-    """Frame stacks start empty in each iteration; resets are not seeded there."""
+    """Frame stacks start empty in each episode."""
     env = VecFrameStack(make_vec_env(Seeded, 2), n_stack=2)
     layout = WeightLayout((4, 1))
     episodes = run(env, th.zeros(5, layout.n_weights), layout=layout, keep_observations=True)

@@ -48,7 +48,7 @@ def test_paper_preset_learns():
     assert model._episode_num == 12
     assert model._n_updates == 3  # after the tenth, eleventh and twelfth episode
     assert next(iter(optimizers_of(model)[0].state.values()))["step"].item() == 3 * 8
-    assert model.next_commands(1).tolist() == [model.best_return]
+    assert model.next_commands(np.zeros(1, dtype=bool)).tolist() == [model.best_return]
 
 
 def test_warm_up(make_model):
@@ -63,7 +63,7 @@ def test_warm_up(make_model):
     assert stored["commands"].tolist() == [0.25] * 4
     assert len(set(stored["returns"].tolist())) == 4
     assert model.learn(6, reset_num_timesteps=False)._n_updates == 2
-    assert model.next_commands(2).tolist() == [model.best_return] * 2
+    assert model.next_commands(np.zeros(2, dtype=bool)).tolist() == [model.best_return] * 2
 
 
 @pytest.mark.parametrize(("freeze_statistics_after", "n_observations"), [(12, 15), (0, 0), (None, 30)])
@@ -83,7 +83,7 @@ def test_commands_are_standardized_by_the_buffer(make_model):
 def test_command_increments(make_model):
     model = make_model(command_increment=2.0, command_increment_std=3.0).learn(20)
     expected = model.best_return + 2 + 3 * model.policy.command_scaler.scale.item()
-    assert model.next_commands(1) == pytest.approx([expected])
+    assert model.next_commands(np.zeros(1, dtype=bool)) == pytest.approx([expected])
 
 
 def test_learning_rate_schedule(make_model):
