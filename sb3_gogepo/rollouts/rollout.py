@@ -15,8 +15,9 @@ from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import Moments
 from sb3_gogepo.networks.policy_weights import BatchedActor, WeightLayout
 from sb3_gogepo.rollouts.faults import DISCARDED, Discard, find_non_finite, only_finite
+from sb3_gogepo.rollouts.make_turns import make_turns
 from sb3_gogepo.rollouts.pruning import PRUNED, full_return, has_fallen_behind, monitor_record
-from sb3_gogepo.rollouts.turns import ENV_FAULT, Turns, follows_episodes, make_turns
+from sb3_gogepo.rollouts.turns import ENV_FAULT, Turns, follows_episodes
 
 
 class Episode(NamedTuple):
@@ -242,7 +243,7 @@ def run_actors(
                 runs[i].observations.append(observations[i])  # type: ignore[union-attr]
         observations = _only_finite("observation", observations, runs)
         actions = _only_finite("action", actors(observations), runs)
-        stepped, rewards, ended, given = env.step(actions)
+        stepped, rewards, ended, given = turns.step(actions)
         observations, dones, infos = as_observations(stepped, space), np.array(ended), list(given)  # copies
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
         raw_rewards = _only_finite("reward", raw_rewards.astype(np.float32), runs)
