@@ -17,7 +17,7 @@ from sb3_gogepo.networks.policy_weights import BatchedActor, WeightLayout
 from sb3_gogepo.rollouts.faults import DISCARDED, Discard, find_non_finite, only_finite
 from sb3_gogepo.rollouts.make_turns import make_turns
 from sb3_gogepo.rollouts.pruning import PRUNED, full_return, has_fallen_behind, monitor_record
-from sb3_gogepo.rollouts.turns import ENV_FAULT, Turns, follows_episodes
+from sb3_gogepo.rollouts.turns import BREAKING, BREAKING_REMEDY, ENV_FAULT, Turns, follows_episodes
 
 
 class Episode(NamedTuple):
@@ -238,6 +238,7 @@ def run_actors(
     observations = as_observations(turns.first_observations(), space)
     runs = [None if candidate is None else _Run(candidate) for candidate in turns.running]
     while active := [i for i, run in enumerate(runs) if run is not None]:
+        _discard_broken(runs, turns.broken)
         if keep_observations:
             for i in active:
                 runs[i].observations.append(observations[i])  # type: ignore[union-attr]
@@ -281,6 +282,13 @@ def run_actors(
                 actors.start(i, candidate)
     turns.observations = observations
     return [episode for episode in episodes if episode is not None]
+
+
+def _discard_broken(runs: Sequence[_Run | None], broken: set[int]) -> None:
+    """Discard the episodes of the candidates into which a callback broke."""
+    for run in runs if broken else ():
+        if run is not None and run.candidate in broken:
+            run.discard(f"{BREAKING}: {BREAKING_REMEDY}", is_fault=True)
 
 
 def _only_finite(what: str, values: np.ndarray, runs: Sequence[_Run | None]) -> np.ndarray:

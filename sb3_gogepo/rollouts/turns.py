@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Self, SupportsFloat
@@ -22,6 +21,8 @@ from sb3_gogepo.checks import as_observations
 
 #: Key of ``info`` that holds the traceback of an env that raised
 ENV_FAULT = "env_fault"
+#: Why episodes are discarded, and what to do
+BREAKING, BREAKING_REMEDY = "a callback resets the training env in the midst of its episodes", "give it an env of its own"
 #: Methods of a VecEnv that :class:`SeededTurns` takes over
 TAKEN_OVER = ("reset", "step_async", "step_wait")
 
@@ -61,6 +62,9 @@ class Turns:
         """
         self.seeds, self.next_seeds = [int(seed) for seed in seeds], [int(seed) for seed in next_seeds]
         self.waiting = deque(range(len(self.seeds)))
+        #: Candidates into whose episode a callback broke by resetting the env
+        self.broken: set[int] = set()
+        self._is_broken = False  # has it done so since the last step of the candidates?
         #: (n_envs,) candidate in each env; None: the env waits for the others
         self.running = [self._next() for _ in range(self.vec_env.num_envs)]
 
@@ -174,11 +178,8 @@ class SeededTurns(Turns):
 
     def reset(self) -> Any:
         """Reset the envs that do not stand where their next episode begins, with its seed."""
-        if not self._run_candidates and any(candidate is not None for candidate in self.running):
-            warnings.warn(
-                "a callback resets the training env in the midst of its episodes, which go on from there: pass it another env",
-                stacklevel=3,
-            )
+        if not self._run_candidates and not self._is_broken:
+            self._break_into_episodes()
         wanted = {i: self._wanted(i) for i in range(self.vec_env.num_envs)}
         stale = {i: seed for i, seed in wanted.items() if seed != self._begun[i]}
         if not self._run_candidates:  # those that have no candidate, too
@@ -187,6 +188,12 @@ class SeededTurns(Turns):
         self.vec_env._reset_seeds()
         self.vec_env._reset_options()
         return self._stack()
+
+    def _break_into_episodes(self) -> None:
+        running = {candidate for candidate in self.running if candidate is not None}
+        if self.broken & running:
+            raise RuntimeError(f"{BREAKING} once more before these have ended, and they never would: {BREAKING_REMEDY}")
+        self.broken, self._is_broken = self.broken | running, True
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the (n_envs, \\*action_shape) actions for :meth:`step_wait`."""
@@ -207,6 +214,7 @@ class SeededTurns(Turns):
                 infos[i]["terminal_observation"] = step.observation
         ended = [int(i) for i in np.flatnonzero(dones)]
         if self._run_candidates:
+            self._is_broken = False
             self._hand_over(ended)
         else:
             self._begin_episodes(dict.fromkeys(ended))

@@ -8,8 +8,9 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import load_results
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
+from sb3_gogepo.errors import DiscardedEpisodeWarning
 from sb3_gogepo.rollouts.workers.episode_worker import EpisodeWorker
 from tests.helpers import assert_same_result
 from tests.toy_envs import ConstantObs, Seeded
@@ -152,15 +153,22 @@ def test_workers_refuse_what_would_reach_nobody(change, on, make_model, monkeypa
 
 @pytest.mark.parametrize("n_envs", [1, 4])
 @pytest.mark.parametrize("n_candidates", [None, 2])
-def test_an_evaluation_in_the_training_env_comes_to_an_end(n_envs, n_candidates, make_model):
-    """As with SB3, it spoils the episodes that are going on there."""
+def test_an_evaluation_in_the_training_env_costs_the_episodes_there(n_envs, n_candidates, make_model):
     env = make_vec_env(Seeded, n_envs)
-    callback = EvalCallback(env, eval_freq=4, n_eval_episodes=5, verbose=0)
+    callback = EvalCallback(env, eval_freq=5, n_eval_episodes=5, verbose=0)
     model = make_model(env, n_candidates=n_candidates)
-    with pytest.warns(UserWarning, match="in the midst of its episodes, which go on from there: pass it another env"):
+    with pytest.warns(DiscardedEpisodeWarning, match="a callback resets the training env .*: give it an env of its own"):
         model.learn(60, callback)
     assert np.isfinite(callback.last_mean_reward)
-    assert model.num_timesteps >= 60
+    assert 60 <= model.num_timesteps < 120
+    assert 0 < model._discarded_num < model._episode_num
+
+
+def test_an_episode_that_evaluations_would_never_let_end(make_model):
+    """VecMonitor must see episodes out, so that they cannot be given up."""
+    env = VecMonitor(DummyVecEnv([lambda: ConstantObs(20)]))
+    with pytest.raises(RuntimeError, match="once more before these have ended, and they never would"):
+        make_model(env).learn(60, EvalCallback(env, eval_freq=5, n_eval_episodes=1, verbose=0))
 
 
 @pytest.mark.parametrize("n_envs", [1, 4])
