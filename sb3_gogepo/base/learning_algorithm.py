@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from sb3_gogepo.base.progress_bar import CountedStepsProgressBarCallback
 from sb3_gogepo.checks import as_python, check_number
 from sb3_gogepo.envs import check_early_resets
-from sb3_gogepo.rollouts.turns import can_seed_resets
+from sb3_gogepo.rollouts.make_turns import can_seed_resets
 from sb3_gogepo.saving.archive import UnsavedValue
 from sb3_gogepo.saving.picklefree_algorithm import PicklefreeAlgorithm
 

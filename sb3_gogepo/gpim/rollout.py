@@ -10,8 +10,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_gogepo.checks import as_observations
 from sb3_gogepo.rollouts.faults import only_finite
+from sb3_gogepo.rollouts.make_turns import make_turns
 from sb3_gogepo.rollouts.rollout import OnStep, VecStep
-from sb3_gogepo.rollouts.turns import make_turns
 
 #: ({key: (n_envs, ...)} observations, number of the step) -> (n_envs, \*action_shape) actions
 Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
@@ -88,7 +88,7 @@ def run_goal_episodes(env: VecEnv, act: Act, seeds: Sequence[int], on_step: OnSt
         actions: list[list[np.ndarray]] = [[] for _ in range(n_envs)]
         while active:
             chosen = act({key: only_finite(values) for key, values in observations.items()}, step)
-            stepped, rewards, ended, given = env.step(chosen)
+            stepped, rewards, ended, given = turns.step(chosen)
             observations, dones, infos = _observations(stepped, env), np.array(ended), list(given)
             turns.see(dones)
             for i in range(n_envs):

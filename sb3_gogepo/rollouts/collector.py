@@ -15,8 +15,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_gogepo.errors import EnvFailedError, NonFiniteError
 from sb3_gogepo.rollouts.env_copies import refuse_changes
 from sb3_gogepo.rollouts.faults import MAX_DISCARDED_IN_A_ROW, Discard, warn
+from sb3_gogepo.rollouts.make_turns import make_turns
 from sb3_gogepo.rollouts.rollout import Actors, Episode, VecStep, run_actors
-from sb3_gogepo.rollouts.turns import make_turns
 from sb3_gogepo.rollouts.workers.episode_worker import Job
 from sb3_gogepo.rollouts.workers.interface import check_rollout
 from sb3_gogepo.rollouts.workers.make_backend import copy_env, make_backend

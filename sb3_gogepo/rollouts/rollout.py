@@ -15,8 +15,9 @@ from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import Moments, ObservationNormalizer
 from sb3_gogepo.networks.policy_weights import BatchedActor, WeightLayout
 from sb3_gogepo.rollouts.faults import DISCARDED, Discard, find_non_finite, only_finite
+from sb3_gogepo.rollouts.make_turns import make_turns
 from sb3_gogepo.rollouts.pruning import PRUNED, full_return, has_fallen_behind, monitor_record
-from sb3_gogepo.rollouts.turns import ENV_FAULT, Turns, follows_episodes, make_turns
+from sb3_gogepo.rollouts.turns import BREAKING, BREAKING_REMEDY, ENV_FAULT, Turns, follows_episodes
 
 
 class Episode(NamedTuple):
@@ -244,12 +245,13 @@ def run_actors(
     observations = as_observations(turns.first_observations(), space)
     runs = [None if candidate is None else _Run(candidate) for candidate in turns.running]
     while active := [i for i, run in enumerate(runs) if run is not None]:
+        _discard_broken(runs, turns.broken)
         if keep_observations:
             for i in active:
                 runs[i].observations.append(observations[i])  # type: ignore[union-attr]
         observations = _only_finite("observation", observations, runs)
         actions = _only_finite("action", actors(observations), runs)
-        stepped, rewards, ended, given = env.step(actions)
+        stepped, rewards, ended, given = turns.step(actions)
         observations, dones, infos = as_observations(stepped, space), np.array(ended), list(given)  # copies
         raw_rewards = rewards if vec_normalize is None else vec_normalize.get_original_reward()
         raw_rewards = _only_finite("reward", raw_rewards.astype(np.float32), runs)
@@ -287,6 +289,13 @@ def run_actors(
                 actors.start(i, candidate)
     turns.observations = observations
     return [episode for episode in episodes if episode is not None]
+
+
+def _discard_broken(runs: Sequence[_Run | None], broken: set[int]) -> None:
+    """Discard the episodes of the candidates into which a callback broke."""
+    for run in runs if broken else ():
+        if run is not None and run.candidate in broken:
+            run.discard(f"{BREAKING}: {BREAKING_REMEDY}", is_fault=True)
 
 
 def _only_finite(what: str, values: np.ndarray, runs: Sequence[_Run | None]) -> np.ndarray:

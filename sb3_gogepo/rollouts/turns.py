@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import traceback
+import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Self, SupportsFloat
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    SubprocVecEnv,
     VecCheckNan,
     VecEnv,
     VecEnvWrapper,
@@ -21,15 +18,16 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sb3_gogepo.checks import as_observations
-from sb3_gogepo.errors import EnvFailedError
 
 #: Key of ``info`` that holds the traceback of an env that raised
 ENV_FAULT = "env_fault"
+#: Why episodes are discarded, and what to do
+BREAKING, BREAKING_REMEDY = "a callback resets the training env in the midst of its episodes", "give it an env of its own"
 #: Methods of a VecEnv that :class:`SeededTurns` takes over
 TAKEN_OVER = ("reset", "step_async", "step_wait")
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What ``env.step`` gives; the episode of an env that raised is truncated."""
 
     observation: Any
@@ -64,6 +62,9 @@ class Turns:
         """
         self.seeds, self.next_seeds = [int(seed) for seed in seeds], [int(seed) for seed in next_seeds]
         self.waiting = deque(range(len(self.seeds)))
+        #: Candidates into whose episode a callback broke by resetting the env
+        self.broken: set[int] = set()
+        self._is_broken = False  # has it done so since the last step of the candidates?
         #: (n_envs,) candidate in each env; None: the env waits for the others
         self.running = [self._next() for _ in range(self.vec_env.num_envs)]
 
@@ -91,6 +92,10 @@ class Turns:
         finally:
             vec_normalize.training = was_training
 
+    def step(self, actions: np.ndarray) -> Any:
+        """One step of the candidates: ``env.step``. Called by somebody else, a callback, that is a step of all envs."""
+        return self.env.step(actions)
+
     def see(self, dones: np.ndarray) -> None:
         """Hand the envs whose episode has just ended to the next candidates."""
         for i in np.flatnonzero(dones):
@@ -112,9 +117,12 @@ class SeededTurns(Turns):
 
     The envs themselves stay as they are, so that callbacks see and change those that run. When an episode ends, the
     VecEnv's own reset is seeded for the next candidate of that env. If there is none, the env waits.
+
+    That is so while candidates run. A callback that resets and steps the VecEnv finds it as SB3 has made it.
     """
 
     are_seeded = True
+    _run_candidates = False  # is it the candidates' step, or somebody else's?
 
     def __init__(self, env: VecEnv) -> None:
         super().__init__(env)
@@ -150,16 +158,42 @@ class SeededTurns(Turns):
             return self.seeds[candidate]
         return self.next_seeds[index] if index < len(self.next_seeds) else None
 
+    def first_observations(self) -> Any:
+        """See :class:`Turns`."""
+        return self._for_candidates(super().first_observations)
+
+    def step(self, actions: np.ndarray) -> Any:
+        """See :class:`Turns`."""
+        return self._for_candidates(super().step, actions)
+
+    def _for_candidates(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        self._run_candidates = True
+        try:
+            return act(*arguments)
+        finally:
+            self._run_candidates = False
+
     def see(self, dones: np.ndarray) -> None:
         """Nothing is left to do: :meth:`step_wait` has handed them over."""
 
     def reset(self) -> Any:
         """Reset the envs that do not stand where their next episode begins, with its seed."""
-        stale = [i for i in range(self.vec_env.num_envs) if self._wanted(i) != self._begun[i]]
+        if not self._run_candidates and not self._is_broken:
+            self._break_into_episodes()
+        wanted = {i: self._wanted(i) for i in range(self.vec_env.num_envs)}
+        stale = {i: seed for i, seed in wanted.items() if seed != self._begun[i]}
+        if not self._run_candidates:  # those that have no candidate, too
+            stale |= {i: seed for i, seed in wanted.items() if seed is None}
         self._begin_episodes(stale, self.vec_env._options)
         self.vec_env._reset_seeds()
         self.vec_env._reset_options()
         return self._stack()
+
+    def _break_into_episodes(self) -> None:
+        running = {candidate for candidate in self.running if candidate is not None}
+        if self.broken & running:
+            raise RuntimeError(f"{BREAKING} once more before these have ended, and they never would: {BREAKING_REMEDY}")
+        self.broken, self._is_broken = self.broken | running, True
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the (n_envs, \\*action_shape) actions for :meth:`step_wait`."""
@@ -170,15 +204,20 @@ class SeededTurns(Turns):
         n_envs = self.vec_env.num_envs
         rewards, dones = np.zeros(n_envs, dtype=np.float32), np.zeros(n_envs, dtype=bool)
         infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
-        active = [i for i, candidate in enumerate(self.running) if candidate is not None]
+        active = [i for i in range(n_envs) if self.running[i] is not None or not self._run_candidates]
         for i, step in zip(active, self._step_envs(active), strict=True):
             self._rows[i], rewards[i] = step.observation, float(step.reward)
             dones[i] = step.terminated or step.truncated
-            infos[i] = {**step.info, "TimeLimit.truncated": step.truncated and not step.terminated}
+            infos[i] = {**copy.deepcopy(step.info), "TimeLimit.truncated": step.truncated and not step.terminated}
             self._begun[i] = None
             if dones[i]:
                 infos[i]["terminal_observation"] = step.observation
-        self._hand_over([int(i) for i in np.flatnonzero(dones)])
+        ended = [int(i) for i in np.flatnonzero(dones)]
+        if self._run_candidates:
+            self._is_broken = False
+            self._hand_over(ended)
+        else:
+            self._begin_episodes(dict.fromkeys(ended))
         return self._stack(), rewards, dones, infos
 
     def cut(self, index: int) -> np.ndarray:
@@ -189,13 +228,13 @@ class SeededTurns(Turns):
     def _hand_over(self, ended: list[int]) -> None:
         for i in ended:
             self.running[i] = self._next()
-        self._begin_episodes(ended, [{}] * self.vec_env.num_envs)
+        self._begin_episodes({i: seed for i in ended if (seed := self._wanted(i)) is not None})
 
-    def _begin_episodes(self, indices: list[int], options: Sequence[dict[str, Any]]) -> None:
-        begun = [i for i in indices if self._wanted(i) is not None]
-        for i in begun:
-            self._begun[i] = self._wanted(i)
-        self._reset_envs(begun, [options[i] for i in begun])
+    def _begin_episodes(self, seeds: dict[int, Any], options: Sequence[dict[str, Any]] | None = None) -> None:
+        """Reset these envs: {env: seed of its next episode, or None}."""
+        for i, seed in seeds.items():
+            self._begun[i] = seed
+        self._reset_envs(list(seeds), [{} if options is None else options[i] for i in seeds])
 
     def _zeros(self) -> Any:
         space = self.vec_env.observation_space
@@ -214,7 +253,7 @@ class SeededTurns(Turns):
         """Reset these envs with the seeds of ``_begun``, and keep their observations and ``reset_infos``."""
         raise NotImplementedError
 
-    def _step_envs(self, indices: list[int]) -> Iterator[_Step]:
+    def _step_envs(self, indices: list[int]) -> Iterator[Step]:
         """Step these envs with their actions."""
         raise NotImplementedError
 
@@ -227,83 +266,6 @@ def _stack(rows: list[Any], space: Any) -> np.ndarray:
         return np.concatenate([as_observations([row], space, space.dtype) for row in rows])
 
 
-class DummyTurns(SeededTurns):
-    """In the envs of a DummyVecEnv.
-
-    :param catches_faults: an env that raises ends its episode: ``info[ENV_FAULT]`` holds the traceback, the reward is 0.
-        If its reset raises, the first step afterwards is such a step.
-    """
-
-    vec_env: DummyVecEnv
-
-    def __init__(self, env: VecEnv, catches_faults: bool = True) -> None:
-        super().__init__(env)
-        self.catches_faults = catches_faults
-        self.faults: list[str | None] = [None] * self.vec_env.num_envs
-
-    @property
-    def envs(self) -> list[gym.Env]:
-        """The envs, also where they are locked because workers run the episodes."""
-        return getattr(self.vec_env.envs, "real", self.vec_env.envs)
-
-    def _reset_envs(self, indices: list[int], options: list[dict[str, Any]]) -> None:
-        for i, option in zip(indices, options, strict=True):
-            self.faults[i] = None
-            try:
-                observation, info = self.envs[i].reset(seed=self._begun[i], **({"options": option} if option else {}))
-            except Exception:
-                if not self.catches_faults:
-                    raise
-                self.faults[i], observation, info = traceback.format_exc(), self._zeros(), {}
-            self._rows[i], self.vec_env.reset_infos[i] = observation, info
-
-    def _step_envs(self, indices: list[int]) -> Iterator[_Step]:
-        for i in indices:
-            if self.faults[i] is None:
-                try:
-                    step = _Step(*self.envs[i].step(self.actions[i]))
-                except Exception:
-                    if not self.catches_faults:
-                        raise
-                    self.faults[i] = traceback.format_exc()
-            yield step if self.faults[i] is None else _Step(self._zeros(), 0.0, False, True, {ENV_FAULT: self.faults[i]})
-
-
-class SubprocTurns(SeededTurns):
-    """In the envs of a SubprocVecEnv, each in its process.
-
-    :raises EnvFailedError: if a process ends; such an env cannot be started again.
-    """
-
-    vec_env: SubprocVecEnv
-
-    def _reset_envs(self, indices: list[int], options: list[dict[str, Any]]) -> None:
-        messages: list[tuple[str, Any]] = [
-            ("reset", (self._begun[i], option)) for i, option in zip(indices, options, strict=True)
-        ]
-        self.vec_env.reset_infos = list(self.vec_env.reset_infos)  # SB3 may have made it a tuple
-        for i, (observation, info) in zip(indices, self._ask(indices, messages), strict=True):
-            self._rows[i], self.vec_env.reset_infos[i] = observation, info
-
-    def _step_envs(self, indices: list[int]) -> Iterator[_Step]:
-        # as a method call: the worker's own command "step" would also reset an env that is done, without a seed
-        messages: list[tuple[str, Any]] = [("env_method", ("step", (self.actions[i],), {})) for i in indices]
-        yield from (_Step(*answer) for answer in self._ask(indices, messages))
-
-    def _ask(self, indices: list[int], messages: list[tuple[str, Any]]) -> list[Any]:
-        try:
-            for i, message in zip(indices, messages, strict=True):
-                self.vec_env.remotes[i].send(message)
-            return [self.vec_env.remotes[i].recv() for i in indices]
-        except (EOFError, ConnectionError) as error:
-            dead = [i for i, process in enumerate(self.vec_env.processes) if not process.is_alive()]
-            raise EnvFailedError(
-                f"the process of env {', '.join(map(str, dead)) or '?'} of the SubprocVecEnv has ended, and SubprocVecEnv "
-                'cannot start it again; if it raised, its traceback was printed before. rollout_backend="subprocess" '
-                "restarts envs"
-            ) from error
-
-
 def follows_episodes(env: VecEnv) -> bool:
     """Has it wrappers that follow episodes, such as VecMonitor and VecFrameStack? They must see resets, and episodes out."""
     while isinstance(env, VecEnvWrapper):
@@ -311,25 +273,3 @@ def follows_episodes(env: VecEnv) -> bool:
             return True
         env = env.venv
     return False
-
-
-def can_seed_resets(env: VecEnv) -> bool:
-    """Can the single envs behind ``env`` be reached? Not those of other VecEnvs, or of subclasses with own steps."""
-    inner = env.unwrapped
-    return any(
-        isinstance(inner, kind) and type(inner).step_wait is kind.step_wait and type(inner).reset is kind.reset
-        for kind in (DummyVecEnv, SubprocVecEnv)
-    )
-
-
-def make_turns(env: VecEnv, catches_faults: bool = True) -> Turns:
-    """The context in which ``env.reset()`` and ``env.step(actions)`` run candidates, with their reset seeds if possible.
-
-    An env that is done takes the next candidate inside the same step. Wrappers see what the envs do as they would in SB3.
-
-    :param env: a VecEnv, wrapped or not.
-    :param catches_faults: an env of a DummyVecEnv that raises ends its episode, see :class:`DummyTurns`.
-    """
-    if not can_seed_resets(env):
-        return Turns(env)
-    return DummyTurns(env, catches_faults) if isinstance(env.unwrapped, DummyVecEnv) else SubprocTurns(env)

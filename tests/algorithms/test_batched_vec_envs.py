@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, V
 from sb3_gogepo import GPIM, GoGePo
 from sb3_gogepo.envs import alive_bonus, attribute_of
 from sb3_gogepo.gpim import Navigation2D
-from sb3_gogepo.rollouts.turns import can_seed_resets
+from sb3_gogepo.rollouts.make_turns import can_seed_resets
 from tests.conftest import SMALL
 from tests.gpim.conftest import SMALL as SMALL_GPIM
 from tests.toy_envs import Seeded

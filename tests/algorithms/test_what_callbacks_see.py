@@ -4,12 +4,15 @@ import cloudpickle
 import numpy as np
 import pytest
 from stable_baselines3 import SAC
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import load_results
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
+from sb3_gogepo.errors import DiscardedEpisodeWarning
 from sb3_gogepo.rollouts.workers.episode_worker import EpisodeWorker
+from tests.helpers import assert_same_result
 from tests.toy_envs import ConstantObs, Seeded
 
 
@@ -143,6 +146,42 @@ def test_workers_refuse_what_would_reach_nobody(change, on, make_model, monkeypa
     IN_PROCESS[change if change in IN_PROCESS else "set_attr"](model.get_env())
     model.rollout_backend, model.rollout_workers = "in-process", None
     assert model.learn(20).num_timesteps >= 20
+
+
+# ---------------------------------------------------------------- callbacks that use the training env
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+@pytest.mark.parametrize("n_candidates", [None, 2])
+def test_an_evaluation_in_the_training_env_costs_the_episodes_there(n_envs, n_candidates, make_model):
+    env = make_vec_env(Seeded, n_envs)
+    callback = EvalCallback(env, eval_freq=5, n_eval_episodes=5, verbose=0)
+    model = make_model(env, n_candidates=n_candidates)
+    with pytest.warns(DiscardedEpisodeWarning, match="a callback resets the training env .*: give it an env of its own"):
+        model.learn(60, callback)
+    assert np.isfinite(callback.last_mean_reward)
+    assert 60 <= model.num_timesteps < 120
+    assert 0 < model._discarded_num < model._episode_num
+
+
+def test_an_episode_that_evaluations_would_never_let_end(make_model):
+    """VecMonitor must see episodes out, so that they cannot be given up."""
+    env = VecMonitor(DummyVecEnv([lambda: ConstantObs(20)]))
+    with pytest.raises(RuntimeError, match="once more before these have ended, and they never would"):
+        make_model(env).learn(60, EvalCallback(env, eval_freq=5, n_eval_episodes=1, verbose=0))
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+def test_an_evaluation_between_episodes_changes_nothing(n_envs, make_model):
+    class Evaluating(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            assert len(evaluate_policy(self.model, self.training_env, 5, return_episode_rewards=True)[0]) == 5
+
+    models = [make_model(make_vec_env(Seeded, n_envs)).learn(60, callback) for callback in (None, Evaluating())]
+    assert_same_result(*models)
 
 
 # ---------------------------------------------------------------- one reset an episode

@@ -13,9 +13,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_gogepo.networks.normalization import Moments
 from sb3_gogepo.rollouts.faults import DISCARDED, Discard
+from sb3_gogepo.rollouts.make_turns import make_turns
 from sb3_gogepo.rollouts.pruning import PRUNED
 from sb3_gogepo.rollouts.rollout import Actors, Episode, VecStep, run_actors
-from sb3_gogepo.rollouts.turns import make_turns
 
 #: What the driver is told of an episode's last ``info``
 REPORTED_INFOS = ("episode", "is_success", DISCARDED, PRUNED)
