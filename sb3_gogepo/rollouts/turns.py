@@ -205,14 +205,16 @@ class SeededTurns(Turns):
         rewards, dones = np.zeros(n_envs, dtype=np.float32), np.zeros(n_envs, dtype=bool)
         infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
         active = [i for i in range(n_envs) if self.running[i] is not None or not self._run_candidates]
-        for i, step in zip(active, self._step_envs(active), strict=True):
-            self._rows[i], rewards[i] = step.observation, float(step.reward)
-            dones[i] = step.terminated or step.truncated
-            infos[i] = {**copy.deepcopy(step.info), "TimeLimit.truncated": step.truncated and not step.terminated}
+        ended = []
+        for i, (observation, reward, terminated, truncated, info) in zip(active, self._step_envs(active), strict=True):
+            self._rows[i], rewards[i] = observation, float(reward)
+            infos[i] = copy.deepcopy(info) if info else {}
+            infos[i]["TimeLimit.truncated"] = truncated and not terminated
             self._begun[i] = None
-            if dones[i]:
-                infos[i]["terminal_observation"] = step.observation
-        ended = [int(i) for i in np.flatnonzero(dones)]
+            if terminated or truncated:
+                dones[i] = True
+                infos[i]["terminal_observation"] = observation
+                ended.append(i)
         if self._run_candidates:
             self._is_broken = False
             self._hand_over(ended)
