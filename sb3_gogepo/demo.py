@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> float:
         log_path=str(options.folder),
         verbose=0,
     )
-    model = GoGePo(options.env, seed=options.seed)
+    model = GoGePo(options.env, probe_fraction=0.25, seed=options.seed)
     print(f"Training GoGePo on {options.env} for {int(options.total_timesteps):,} env steps.")
     model.learn(options.total_timesteps, callback=eval_callback, progress_bar=True)
     model.save(f"{stem}.zip")

@@ -17,7 +17,13 @@ NOISE = dict(weight_noise_std=1.0, final_weight_noise_std=None)
 #: algorithm -> constructor arguments of a small, seeded model with two gradient steps (of each network) a training round
 SMALL = {
     GoGePo: dict(
-        policy_kwargs=TINY, evaluator_gradient_steps=2, generator_gradient_steps=2, prune_after=None, **NOISE, **COMMON
+        policy_kwargs=TINY,
+        evaluator_gradient_steps=2,
+        generator_gradient_steps=2,
+        prune_after=None,
+        probe_fraction=0.25,
+        **NOISE,
+        **COMMON,
     ),
     UDRL: dict(policy_kwargs=dict(net_arch=[8, 4]), gradient_steps=2, n_warm_up_episodes=1, n_candidates=None, **COMMON),
     UDRLPG: dict(

@@ -60,7 +60,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         all weights have the same.
     :param probe_fraction: fraction of the candidates that probe: they act without noise on commands spread over
         ``command_range``, and are never pruned. From them the generator learns what its policies for other returns than the
-        best earn. 0: none.
+        best earn, at the expense of the search for a better one. 0: none.
     :param first_command: command before there is a best return, and while warming up, in return units.
     :param command_increment: what exploration commands add to the best return so far, in return units.
     :param command_increment_std: what exploration commands add to it besides, in units of the scaled returns, which are

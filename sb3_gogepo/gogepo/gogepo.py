@@ -13,9 +13,9 @@ Differences from the paper, in the default preset (``presets.PAPER`` undoes thos
 - * The next command is the best return so far. The paper adds 20 return units.
 - * Half of each batch, the elites, is drawn by rank of return instead of age, so a rare success is not forgotten. The
   generator is pulled towards their weights (``imitation_coef``): V alone often does not lead it there.
-- * Some candidates probe: they act without noise on commands from the whole range of returns (``probe_fraction``). Part of
-  each batch is drawn evenly over the returns they earned (``even_fraction``), and imitated, too. With candidates at the
-  best command alone, nobody tells the generator what its policies for other returns earn.
+- On request, some candidates probe: they act without noise on commands from the whole range of returns
+  (``probe_fraction``). Part of each batch is drawn evenly over the returns they earned (``even_fraction``), and imitated,
+  too. With candidates at the best command alone, nobody tells the generator what its policies for other returns earn.
 - * Episodes that fall behind the best ten end early, where all last equally long (``prune_after``): more policies are tried
   in the same env steps.
 - * Before the training begins, policies are drawn around the untrained generator's (``n_warm_up_episodes``).
@@ -112,7 +112,7 @@ class GoGePo(GeneratorAlgorithm):
         final_weight_noise_std: float | None = 0.2,
         weight_noise_steps: int | None = 250_000,
         weight_noise_scaling: str = "fan_in",
-        probe_fraction: float = 0.25,
+        probe_fraction: float = 0.0,
         n_warm_up_episodes: int = 64,
         prune_after: float | None = 0.25,
         first_command: float = 0.0,
