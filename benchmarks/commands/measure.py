@@ -64,14 +64,14 @@ def measure(model: CommandAlgorithm, env: VecEnv, episodes: list[int]) -> dict[s
         results["calibration"] = dict(
             is_adopted=bool(model.policy.calibration.is_on),
             n_episodes=N_COMMANDS * n_episodes,
-            env_steps=int(round(paid.mean_lengths.sum() * n_episodes)),
+            env_steps=round(paid.mean_lengths.sum() * n_episodes),
         )
         results["calibrated"] = both()
     return results
 
 
 def run_cell(cell: Cell, options: argparse.Namespace) -> None:
-    """Train and measure the cell, and write its file, unless it is there. Without the file, a trained model is measured anew."""
+    """Train and measure the cell, and write its file, unless it is there. Without it, a trained model is measured anew."""
     path, work = file_of(cell, options.results), options.work / cell.path
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
