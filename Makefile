@@ -25,8 +25,10 @@ lint: $(VENV)/.test
 check: lint audit test docs
 
 # Known holes in what is installed fail. Where pip-audit cannot run or reach its database, this says so and does not fail.
+# Where nothing answers, pip-audit would try for hours.
+AUDIT_LIMIT := $(shell command -v timeout > /dev/null && echo timeout 120)
 audit: $(VENV)/.test
-	@found=$$($(BIN)/python -m pip_audit --skip-editable --progress-spinner off --timeout 15) \
+	@found=$$($(AUDIT_LIMIT) $(BIN)/python -m pip_audit --skip-editable --progress-spinner off --timeout 15) \
 		|| if [ -n "$$found" ]; then echo "$$found"; exit 1; else echo "pip-audit: skipped, see above"; fi
 
 docs: $(VENV)/.docs
