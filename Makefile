@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-stepping bench-denormals bench-reliability bench-run bench-report clean
+.PHONY: demo test test-slow check lint audit docs bench-update bench-scale bench-stepping bench-denormals bench-reliability bench-run bench-report bench-commands clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m sb3_gogepo.demo --folder demo
@@ -42,6 +42,12 @@ bench-run: $(VENV)/.test
 
 bench-report: $(VENV)/.test
 	$(BIN)/python -m benchmarks.report
+
+# e.g. make bench-commands COMMANDS="--algos gogepo --envs Swimmer-v3 --seeds 5 --jobs 2"
+COMMANDS ?= --algos gogepo --envs MountainCarContinuous-v0 --seeds 1
+bench-commands: $(VENV)/.test
+	$(BIN)/python -m benchmarks.commands run $(COMMANDS)
+	$(BIN)/python -m benchmarks.commands report
 
 bench-update: $(VENV)/.test
 	$(BIN)/python -m benchmarks.speed.update_speed

@@ -1,0 +1,189 @@
+"""How closely commands are met: tiny cells from training to the docs' table, and the committed table."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.commands import tables
+from benchmarks.commands.__main__ import main, make_parser
+from benchmarks.commands.cells import HIDDEN, PLAIN, settings_of
+from benchmarks.commands.measure import N_COMMANDS, N_TARGETS, run_cell
+from benchmarks.commands.training import make_kind
+from benchmarks.run.layout import Cell, read_json
+
+ROOT = Path(__file__).parents[2]
+ENV = "Pendulum-v1"
+
+
+def options_for(folder, *words):
+    return make_parser().parse_args(["cell", *words, "--results", f"{folder}/results", "--work", f"{folder}/work"])
+
+
+def make_cell(folder, track, algo, n_timesteps=2000, seed=0):
+    words = [track, algo, ENV, str(seed), "1", "2", "--n-timesteps", str(n_timesteps)]
+    run_cell(Cell(track, algo, ENV, seed), options_for(folder, *words))
+    return folder / "results" / track / algo / ENV / f"{seed}.json"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Every algorithm that needs no range of returns, and both generators without a band."""
+    folder = tmp_path_factory.mktemp("commands")
+    for track, algos in ((PLAIN, ("gogepo", "udrlpg", "udrl")), (HIDDEN, ("gogepo", "udrlpg"))):
+        for algo in algos:
+            make_cell(folder, track, algo)
+    return folder
+
+
+def test_a_cell_holds_both_protocols_and_where_it_comes_from(made):
+    content = read_json(made / "results" / PLAIN / "gogepo" / ENV / "0.json")
+    for kind in ("trained", "calibrated"):
+        assert len(content[kind]["range"]["mean_returns"]) == N_COMMANDS
+        assert len(content[kind]["percentiles"]["mean_returns"]) == N_TARGETS
+        assert np.allclose(np.array(content[kind]["range"]["commands"])[[0, -1]], content["command_range"])
+    assert content["calibration"]["env_steps"] == N_COMMANDS * 2 * 200
+    (session,) = content["sessions"]
+    assert {"commit", "versions", "hardware"} <= session.keys()
+    assert "calibrated" not in read_json(made / "results" / PLAIN / "udrl" / ENV / "0.json")
+
+
+def test_the_report_names_what_is_there_and_what_is_missing(made):
+    assert main(["report", "--results", str(made / "results"), "--docs", str(made / "docs")]) == 0
+    text = (made / "docs" / "benchmarks" / "commands.md").read_text()
+    assert f"| {ENV} | `udrlpg` | 2k | 0 |" in text
+    assert f"{ENV} (1, 2, 3, 4)" in text
+    assert "`gogepo-paper`: Swimmer-v3, Hopper-v3" in text
+    pictures = {path.name for path in (made / "docs" / "figures" / "benchmarks").iterdir()}
+    assert pictures == {"commands.png", "commands_others.png", "commands_hidden.png"}
+
+
+def test_a_finished_cell_is_left_alone(made, capsys):
+    path = made / "results" / PLAIN / "gogepo" / ENV / "0.json"
+    before = path.read_text()
+    make_cell(made, PLAIN, "gogepo", n_timesteps=4000)
+    assert "finished with other settings (n_timesteps 2000, not 4000)" in capsys.readouterr().out
+    assert path.read_text() == before
+
+
+def test_no_policy_of_a_hidden_return_is_stored():
+    model = make_kind("gogepo", (-1200.0, -900.0))(env=ENV, seed=0, device="cpu", prune_after=None).learn(4000)
+    returns = model.replay_buffer.stored_returns
+    assert 0 < len(returns) < model._episode_num
+    assert not np.any((returns >= -1200) & (returns <= -900))
+
+
+def test_all_returns_may_be_hidden():
+    model = make_kind("udrlpg", (-1e9, 0.0))(env=ENV, seed=0, device="cpu").learn(1000)
+    assert not len(model.replay_buffer)
+    assert model.command_range[0] < model.command_range[1]
+
+
+def test_a_cell_that_was_stopped_ends_as_if_it_had_not_been(tmp_path):
+    n_timesteps = 6000
+    words = [sys.executable, "-m", "benchmarks.commands", "cell", PLAIN, "gogepo", ENV, "0", "1", "1"]
+    words += ["--n-timesteps", str(n_timesteps), "--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
+    process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    checkpoints = tmp_path / "work" / PLAIN / "gogepo" / ENV / "0" / "checkpoints"
+    while process.poll() is None and not list(checkpoints.glob("checkpoint_*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    path = tmp_path / "results" / PLAIN / "gogepo" / ENV / "0.json"
+    assert not path.exists()
+    with pytest.raises(ValueError, match="unfinished with other settings"):
+        make_cell(tmp_path, PLAIN, "gogepo", n_timesteps=n_timesteps + 1)
+    options = ["--n-timesteps", str(n_timesteps)]
+    cell = Cell(PLAIN, "gogepo", ENV, 0)
+    for folder in (tmp_path, tmp_path / "whole"):
+        run_cell(cell, options_for(folder, *map(str, cell), "1", "1", *options))
+    whole_path = tmp_path / "whole" / path.relative_to(tmp_path)
+    stopped, whole = read_json(path), read_json(whole_path)
+    assert len(stopped["sessions"]) == 2
+    assert stopped["sessions"][1]["from_timesteps"] > 0
+    assert stopped["trained"] == whole["trained"]
+
+
+def test_run_starts_processes_and_counts_those_that_fail(tmp_path, capfd):
+    words = ["run", "--envs", ENV, "--seeds", "1", "--n-timesteps", "600", "--episodes", "1", "1"]
+    words += ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert main([*words, "--hidden"]) == 1  # what to hide is not known yet
+    assert "the range of Pendulum-v1 must be known" in capfd.readouterr().err
+    assert main(words) == 0
+    assert "1 of 1 cells are finished" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--envs", "CartPole-v1"], "--envs must be of Swimmer-v3, .*got 'CartPole-v1'"),
+        (["--algos", "gogepo-paper", "--envs", ENV], "env must be one of Swimmer"),
+        (["--algos", "udrl", "--envs", ENV, "--hidden"], "--hidden is for gogepo, udrlpg"),
+        (["--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["--episodes", "0", "1"], "--episodes must be two numbers above 0"),
+    ],
+)
+def test_bad_options_are_named(words, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", *words])
+    assert re.search(message, capsys.readouterr().err)
+
+
+def synthetic(env="Swimmer-v3", algo="gogepo", seed=0, slope=1.0, offset=0.0, **more):
+    commands = np.linspace(0, 100, 21)
+    achieved = {
+        "commands": commands.tolist(),
+        "mean_returns": (offset + slope * commands).tolist(),
+        "std_returns": [0.0] * 21,
+        "mean_lengths": [1.0] * 21,
+    }
+    kinds = {kind: {"range": achieved, "percentiles": achieved} for kind in ("trained", "calibrated")}
+    range_ = {"command_range": [0, 100]}
+    return dict(env=env, algo=algo, seed=seed, n_timesteps=300_000, episodes=[10, 100], **range_, **kinds, **more)
+
+
+def test_targets_are_missed_by_the_median():
+    met, unmet = synthetic(), synthetic(slope=0.5)
+    assert tables.missed_targets({("Swimmer-v3", "gogepo"): [met] * 3 + [unmet] * 2}) == []
+    found = tables.missed_targets({("Swimmer-v3", "gogepo"): [met, unmet, unmet]})
+    assert len(found) == 3
+    assert found[0] == "Swimmer-v3, as trained: R2 0.068, target 0.97 (3 of 5 seeds)"
+    assert found[1] == "Swimmer-v3, as trained: error 25.0%, target 4% (3 of 5 seeds)"
+
+
+def test_unmet_commands_are_told_by_whether_any_command_earns_them():
+    rows = tables.unmet_commands({("Swimmer-v3", "gogepo"): [synthetic(slope=0.5)]}).splitlines()
+    assert rows[2:] == ["| Swimmer-v3 | `gogepo` | 0 | 8: 25.0 to 60.0 | 8: 65.0 to 100.0 |"]
+
+
+def test_errors_in_the_band_are_told_from_those_outside():
+    inside, outside = tables.errors_by_band(synthetic(offset=5.0, band=[40, 60]))
+    assert inside == pytest.approx(0.05)
+    assert outside == pytest.approx(0.05)
+
+
+def test_seeds_of_other_budgets_are_refused(tmp_path):
+    for seed, n_timesteps in ((0, 100), (1, 200)):
+        path = tmp_path / PLAIN / "gogepo" / "Swimmer-v3" / f"{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**synthetic(seed=seed), "n_timesteps": n_timesteps}))
+    with pytest.raises(ValueError, match="differ in env steps or episodes"):
+        tables.load(tmp_path, PLAIN)
+
+
+def test_the_docs_table_is_that_of_the_results():
+    from benchmarks.commands.report import text
+
+    assert (ROOT / "docs" / "benchmarks" / "commands.md").read_text(encoding="utf-8") == text(ROOT / "benchmarks" / "results")
+
+
+def test_settings_are_those_of_the_benchmarks_track():
+    options = options_for("unused", PLAIN, "gogepo", "Hopper-v3", "0", "10", "100")
+    assert settings_of(Cell(PLAIN, "gogepo", "Hopper-v3", 0), options)["hyperparams"]["alive_bonus_offset"] == -1
