@@ -28,7 +28,8 @@ def commanded_and_achieved(groups: Groups, algos: tuple[str, ...]) -> Figure:
         (n_episodes,) = {content["episodes"][0] for algo in algos for content in groups.get((env, algo), [])}
         ax.set(xlabel="commanded return", ylabel=f"mean return of {n_episodes} episodes", title=env)
         ax.grid(alpha=0.3, linewidth=0.6)
-        ax.legend(fontsize=7.5, frameon=False, loc="upper left")
+        # below, where it hides no data
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=7.5)
     return figure
 
 

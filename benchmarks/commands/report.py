@@ -41,7 +41,7 @@ def text(results: Path) -> str:
     parts = [
         "<!-- range -->\n\n" + (f"{tables.over_the_range(own)}\n{pictures[0]}" if own else unknown),
         "<!-- others -->\n\n" + (f"{tables.over_the_range(rest)}\n{pictures[1]}" if rest else unknown),
-        "<!-- missed -->\n\n" + _bullets(tables.missed_targets(groups), "Of what was measured, no target is missed."),
+        "<!-- missed -->\n\n" + _bullets(tables.missed_targets(groups), "None by what was measured so far."),
         "<!-- unmet -->\n\n" + (tables.unmet_commands(groups) if groups else unknown),
         "<!-- percentiles -->\n\n" + (tables.between_percentiles(groups) if groups else unknown),
         "<!-- hidden -->\n\n" + (f"{tables.hidden_returns(hidden)}\n{pictures[2]}" if hidden else unknown),

@@ -95,8 +95,9 @@ def over_the_range(groups: Groups) -> str:
             of_error = f"; target {error:.0%}".replace("%", " %") if error else ""
             cells.append(median_and_seeds([sweep.r2 for sweep in measured], _r2) + of_r2)
             cells.append(median_and_seeds([sweep.mean_error for sweep in measured], percent) + of_error)
-        rows.append(cells)
-    return table([*FIRST, "R2", "Mean error", "R2, calibrated", "Mean error, calibrated"], rows)
+        adopted = [content["calibration"]["is_adopted"] for content in contents if "calibration" in content]
+        rows.append([*cells, f"{sum(adopted)} of {len(adopted)}" if adopted else ""])
+    return table([*FIRST, "R2", "Mean error", "R2, calibrated", "Mean error, calibrated", "Calibrations adopted"], rows)
 
 
 def between_percentiles(groups: Groups) -> str:
