@@ -27,6 +27,8 @@ GENERATORS = ("gogepo", "udrlpg", "gogepo-paper")
 #: Whose finished cell of the same env and seed says which band is hidden
 REFERENCE = "gogepo"
 N_SEEDS = 5
+#: Commands are what is measured: GoGePo probes, which it does not by default
+PROBING: dict[str, dict[str, Any]] = {"gogepo": {"probe_fraction": 0.25}}
 
 
 def file_of(cell: Cell, results: Path) -> Path:
@@ -49,7 +51,7 @@ def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
     return dict(
         n_timesteps=options.n_timesteps or BUDGETS[cell.env],
         rl_zoo_algo=algorithm.algo,
-        hyperparams=algorithm.hyperparams,
+        hyperparams={**algorithm.hyperparams, **PROBING.get(cell.algo, {})},
         defaults=defaults_of(algorithm.algo),
         episodes=list(options.episodes),
     )

@@ -82,9 +82,12 @@ def join_sweeps(first: CommandSweep, n_first: int, second: CommandSweep, n_secon
 def fit_calibration(calibration: Calibration, first: CommandSweep, second: CommandSweep) -> None:
     """Fit on two sweeps over the same commands, if a fit on one brings returns nearer to the asked ones in the other.
 
-    Otherwise the calibration is switched off.
+    Otherwise, or where all commands are the same, the calibration is switched off.
     """
     commands = first.commands
+    if first.span == 0:
+        calibration.reset()
+        return
 
     def error(fitted: CommandSweep | None, held_out: CommandSweep) -> float:
         asked = commands

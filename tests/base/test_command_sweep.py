@@ -64,6 +64,12 @@ def test_a_calibration_that_helps_is_adopted():
     assert calibration(th.tensor([10.0, 40.0, 100.0])).tolist() == pytest.approx([20.0, 80.0, 100.0], abs=1.0)
 
 
+def test_without_a_range_nothing_is_calibrated():
+    calibration = Calibration()
+    fit_calibration(calibration, sweep([5, 5], [5, 5]), sweep([5, 5], [5, 6]))
+    assert not calibration.is_on
+
+
 @pytest.mark.parametrize("achieved", [np.linspace(0, 100, 11), np.full(11, 50.0)], ids=["met already", "nothing to gain"])
 def test_a_calibration_that_does_not_help_is_off(achieved):
     commands = np.linspace(0, 100, 11)
