@@ -48,7 +48,7 @@ from sb3_gogepo.base.logs import record_losses
 from sb3_gogepo.buffers.policy_buffer import PolicyBuffer
 from sb3_gogepo.checks import check_fraction, check_number, check_schedule
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
-from sb3_gogepo.networks.losses import evaluator_loss, generator_loss, regression_loss
+from sb3_gogepo.networks.losses import batch_mean, evaluator_loss, generator_loss, weight_distances
 from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.rollouts.rollout import Episode
 
@@ -262,8 +262,9 @@ class GoGePo(GeneratorAlgorithm):
         if self.imitation_coef:
             policy_weights, stored = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
             fan_in = self.policy.layout.fan_in().to(self.device)  # so that a weight's error is in units of the noise
+            distances = weight_distances(policy_weights, stored, fan_in)
             for counts in (samples.elite_counts, samples.even_counts):
-                loss = loss + self.imitation_coef * regression_loss(policy_weights, stored, counts, fan_in)
+                loss = loss + self.imitation_coef * batch_mean(distances, counts)
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
         return loss

@@ -48,7 +48,12 @@ def regression_loss(
     :param counts: (n_policies,) how often each policy is in the batch. If all are 0, so is the loss.
     :param scale: factor of the squares: one number, or (n_weights,).
     """
-    return batch_mean((scale * (policy_weights - targets).square()).mean(dim=1), counts)
+    return batch_mean(weight_distances(policy_weights, targets, scale), counts)
+
+
+def weight_distances(policy_weights: th.Tensor, targets: th.Tensor, scale: th.Tensor | float = 1.0) -> th.Tensor:
+    """(n_policies,) mean squared distance of each policy's weights; the arguments are those of :func:`regression_loss`."""
+    return (scale * (policy_weights - targets).square()).mean(dim=1)
 
 
 def batch_mean(values: th.Tensor, counts: th.Tensor) -> th.Tensor:
