@@ -7,7 +7,7 @@ a candidate is, how it acts, what is stored of it, and how to train.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -63,8 +63,6 @@ class CommandAlgorithm(LearningAlgorithm):
     policy: Any  # has `command`, `forget_acting_weights` and `normalizer`
     replay_buffer: Any
     n_warm_up_episodes: int
-    #: Are observations, actions and rewards of each step learned from, or only what they amount to?
-    keeps_steps: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -188,6 +186,11 @@ class CommandAlgorithm(LearningAlgorithm):
                 next_log = self._episode_num + log_interval
                 self.dump_logs()
         self._iteration_start = iteration_start(self)  # a last boundary
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Are observations, actions and rewards of each step learned from, or only what they amount to?"""
+        return False
 
     def propose_candidates(self, n_candidates: int) -> Candidates:
         """The next candidates: what to act on, and reset ``seeds``."""

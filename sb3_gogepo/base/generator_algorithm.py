@@ -21,6 +21,7 @@ from sb3_gogepo.base.command_algorithm import CommandAlgorithm
 from sb3_gogepo.base.command_sweep import CommandSweep, fit_calibration, join_sweeps, warn_if_out_of_range
 from sb3_gogepo.base.probing import Probing
 from sb3_gogepo.base.weight_noise import WeightNoise
+from sb3_gogepo.buffers.policy_buffer import BEST, PROBE
 from sb3_gogepo.checks import check_bool, check_choice, check_fraction, check_number, check_range
 from sb3_gogepo.networks.policies import GeneratedPolicy, GeneratorPolicy
 from sb3_gogepo.networks.policy_weights import Layer
@@ -34,15 +35,16 @@ class PolicyCandidates(NamedTuple):
     :param commands: (n_candidates,) returns they were generated for.
     :param policy_weights: (n_candidates, n_weights) with noise, but for those that probe.
     :param seeds: (n_candidates,) of their env resets.
-    :param noise_std: how large the noise is, in units of ``weight_noise_scaling``.
-    :param is_probe: (n_candidates,) does it act on any command of the range, without noise, and is it seen out?
+    :param noise_std: how large the noise of ``BEST`` is, in units of ``weight_noise_scaling``.
+    :param kinds: (n_candidates,) ``BEST``: generated for the best command, with noise; ``PROBE``: for any command of the
+        range, without; others are a subclass's.
     """
 
     commands: np.ndarray
     policy_weights: th.Tensor
     seeds: list[int]
     noise_std: float
-    is_probe: np.ndarray
+    kinds: np.ndarray
 
 
 class GeneratorAlgorithm(CommandAlgorithm):
@@ -115,19 +117,26 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self.return_range = return_range
         self.fold_normalization = fold_normalization
 
-    def next_commands(self, is_probe: np.ndarray) -> np.ndarray:
+    def next_kinds(self, n_candidates: int) -> np.ndarray:
+        """(n_candidates,) how the next candidates come about, see :class:`PolicyCandidates`."""
+        kinds = np.full(n_candidates, BEST)
+        if self.best_return is not None and not self.is_warming_up:
+            kinds[[self.probing.is_probe(self._candidate_num + i) for i in range(n_candidates)]] = PROBE
+        return kinds
+
+    def next_commands(self, kinds: np.ndarray) -> np.ndarray:
         """(n_candidates,) commands to try next, in return units: the best return so far plus the increment.
 
         Before there is one, and while warming up, ``first_command``. Of those that probe, one from ``command_range``.
 
-        :param is_probe: (n_candidates,)
+        :param kinds: (n_candidates,)
         """
         if self.best_return is None or self.is_warming_up:
-            return np.full(len(is_probe), self.first_command)
+            return np.full(len(kinds), self.first_command)
         increment = self.command_increment + self.command_increment_std * self._return_scale()
-        commands = np.full(len(is_probe), self.best_return + increment)
+        commands = np.full(len(kinds), self.best_return + increment)
         low, high = self.command_range
-        for i in np.flatnonzero(is_probe):
+        for i in np.flatnonzero(kinds == PROBE):
             commands[i] = low + self.probing.place(self._candidate_num + int(i)) * (high - low)
         return commands
 
@@ -147,18 +156,16 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
         A candidate's noise and reset seed derive from the run's seed and its number alone.
         """
-        numbers = range(self._candidate_num, self._candidate_num + n_candidates)
-        probes = self.best_return is not None and not self.is_warming_up
-        is_probe = np.array([probes and self.probing.is_probe(number) for number in numbers])
-        commands = self.next_commands(is_probe)
+        kinds = self.next_kinds(n_candidates)
+        commands = self.next_commands(kinds)
         generated = self.policy.generate_weights(commands).cpu()
         policy_weights = generated.clone()
         rngs = [self._candidate_rng(i) for i in range(n_candidates)]
         noise_std = self.weight_noise.std(self._current_progress_remaining, self._total_timesteps)
         self.weight_noise.add(policy_weights, noise_std, self.policy.layout, rngs)
-        policy_weights[is_probe] = generated[is_probe]
+        policy_weights[kinds == PROBE] = generated[kinds == PROBE]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
-        return PolicyCandidates(commands, policy_weights, seeds, noise_std, is_probe)
+        return PolicyCandidates(commands, policy_weights, seeds, noise_std, kinds)
 
     @property
     def probing(self) -> Probing:
@@ -215,7 +222,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         return self.policy.layout.join([change(first), *others])
 
     def _log_candidates(self, candidates: PolicyCandidates) -> None:
-        if not candidates.is_probe[-1]:
+        if candidates.kinds[-1] != PROBE:
             super()._log_candidates(candidates)
         self.logger.record("train/weight_noise_std", candidates.noise_std)
 

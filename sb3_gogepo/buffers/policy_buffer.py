@@ -9,9 +9,13 @@ import numpy as np
 import torch as th
 
 from sb3_gogepo.buffers.saved_rows import check_rows
+from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_number
 from sb3_gogepo.rollouts.pruning import BestEpisodes
 
+#: How policies come about that act: G(best) with exploration noise, G(any command) without, or a state critic's
+BEST, PROBE, ACTOR, REFINED = range(4)
+KIND_NAMES = ("best", "probe", "actor", "refined")
 #: Bins of return among which policies are drawn evenly
 N_BINS = 20
 #: They begin at this quantile of the returns: few policies are worse
@@ -77,7 +81,9 @@ class PolicyBuffer:
     :param seed: of the buffer's random generator; None: it is seeded by the system.
     :param device: where samples are put; the policies themselves stay in CPU memory.
     :param even_fraction: share of each batch that is drawn evenly over the range of returns, among the policies that
-        probed: one of 20 equal bins that hold some, then one of the bin by recency. At most what the elites leave.
+        probed or a state critic made: one of 20 equal bins that hold some, then one of the bin by recency. At most what
+        the elites leave.
+    :param transitions: the steps of the episodes, seeded and saved with the policies; None: they are not kept.
     :raises ValueError: if ``buffer_size`` or ``n_weights`` is no integer >= 1, or ``recency`` is negative or not finite.
     """
 
@@ -90,6 +96,7 @@ class PolicyBuffer:
         even_fraction: float = 0.0,
         seed: int | None = None,
         device: th.device | str = "cpu",
+        transitions: TransitionBuffer | None = None,
     ) -> None:
         check_number("buffer_size", buffer_size, minimum=1, integer=True)
         check_number("n_weights", n_weights, minimum=1, integer=True)
@@ -103,18 +110,21 @@ class PolicyBuffer:
         self.policy_weights: list[th.Tensor] = []  # one (n_weights,) tensor a policy: grows without being copied
         self.commands = np.zeros(self.buffer_size)
         self.returns = np.zeros(self.buffer_size)
-        self.is_probe = np.zeros(self.buffer_size, dtype=bool)
+        self.kinds = np.zeros(self.buffer_size, dtype=np.int8)
         self.n_added = 0
         self.best_episodes = BestEpisodes()
         self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
-        self._bins: list[np.ndarray] | None = None  # ages of those that probed, newest first, by their return
+        self._bins: list[np.ndarray] | None = None  # ages of those drawn evenly, newest first, by their return
         self.rng = np.random.default_rng(seed)
+        self.transitions = transitions
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
         self._cumulative_mass = np.cumsum(np.arange(1, self.buffer_size + 1, dtype=np.float64) ** -recency)
 
     def seed(self, seed: int) -> None:
         """Start the buffer's random generator anew."""
         self.rng = np.random.default_rng(seed)
+        if self.transitions is not None:
+            self.transitions.seed(seed)
 
     def __len__(self) -> int:
         return min(self.n_added, self.buffer_size)
@@ -124,9 +134,15 @@ class PolicyBuffer:
         """(n_stored,) returns, oldest first."""
         return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
 
-    def add(self, policy_weights: th.Tensor, command: float, episode_return: float, is_probe: bool = False) -> None:
+    @property
+    def stored_kinds(self) -> np.ndarray:
+        """(n_stored,) how each policy came about, oldest first."""
+        return np.roll(self.kinds[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
+
+    def add(self, policy_weights: th.Tensor, command: float, episode_return: float, kind: int = BEST) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.
 
+        :param kind: ``BEST``, ``PROBE``, ``ACTOR`` or ``REFINED``.
         :raises ValueError: if the return or a weight is not finite; the buffer is unchanged then.
         """
         check_policy(policy_weights, episode_return)
@@ -134,7 +150,7 @@ class PolicyBuffer:
         self.policy_weights[index : index + 1] = [policy_weights.detach().to("cpu", copy=True)]
         self.commands[index] = command
         self.returns[index] = episode_return
-        self.is_probe[index] = is_probe
+        self.kinds[index] = kind
         self.n_added += 1
         self._ages_by_return = self._bins = None
 
@@ -160,17 +176,17 @@ class PolicyBuffer:
         return ranks
 
     def _sample_evenly(self) -> int:
-        """The age of one policy that probed."""
-        bins = self._probes_by_return()
+        """The age of one policy of :meth:`_even_bins`."""
+        bins = self._even_bins()
         chosen = bins[self.rng.integers(len(bins))]
         mass = self._cumulative_mass[: len(chosen)]
         return int(chosen[np.searchsorted(mass, self.rng.random() * mass[-1], side="right")])
 
-    def _probes_by_return(self) -> list[np.ndarray]:
-        """Ages of the policies that probed, newest first, in the bins of return that hold some."""
+    def _even_bins(self) -> list[np.ndarray]:
+        """Ages of the policies without exploration noise, newest first, in the bins of return that hold some."""
         if self._bins is None:
             returns = self.stored_returns[::-1]
-            ages = np.flatnonzero(self.is_probe[self._indices(np.arange(len(self)))])
+            ages = np.flatnonzero(self.kinds[self._indices(np.arange(len(self)))] != BEST)
             low, high = np.quantile(returns, LOWEST_QUANTILE), returns.max()
             ages = ages[returns[ages] >= low]
             places = (returns[ages] - low) / (high - low) if high > low else np.zeros(len(ages))
@@ -179,8 +195,8 @@ class PolicyBuffer:
         return self._bins
 
     def _n_even(self, batch_size: int) -> int:
-        """Draws of a batch that are spread evenly; none as long as nobody has probed."""
-        if not self.even_fraction or not self._probes_by_return():
+        """Draws of a batch that are spread evenly; none as long as there is nobody."""
+        if not self.even_fraction or not self._even_bins():
             return 0
         return min(round(self.even_fraction * batch_size), batch_size - self._n_elites(batch_size))
 
@@ -214,9 +230,10 @@ class PolicyBuffer:
             "policy_weights": th.stack([self.policy_weights[i] for i in order]) if len(self) else th.empty(0, self.n_weights),
             "commands": th.from_numpy(self.commands[order]),
             "returns": th.from_numpy(self.returns[order]),
-            "is_probe": th.from_numpy(self.is_probe[order]),
+            "kinds": th.from_numpy(self.kinds[order]),
             "rng": json.dumps(self.rng.bit_generator.state),
             **self.best_episodes.state_dict(),
+            **({} if self.transitions is None else self.transitions.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -228,16 +245,23 @@ class PolicyBuffer:
         policies = read_policies(state, self.n_weights)
         n_kept = min(len(policies.returns), self.buffer_size)
         n = len(policies.returns)
-        is_probe = check_rows("is_probe", state.get("is_probe", th.zeros(n)), (n,)).bool().numpy()  # older files lack it
+        older = state.get("is_probe", th.zeros(n))  # as older files say it, if at all
+        kinds = check_rows("kinds", state.get("kinds", older), (n,)).numpy()
+        if not np.isin(kinds, range(len(KIND_NAMES))).all():
+            raise ValueError(f"the saved kinds must be 0 to {len(KIND_NAMES) - 1}")
         best_episodes = BestEpisodes()
         if "return_curves" in state:  # older files lack them
             best_episodes.load_state_dict(state)
-        self.rng.bit_generator.state = json.loads(state["rng"])  # raises before anything else has changed
+        rng_state = json.loads(state["rng"])
+        np.random.default_rng(0).bit_generator.state = rng_state  # raises before anything has changed
+        if self.transitions is not None:
+            self.transitions.load_state_dict(state)
+        self.rng.bit_generator.state = rng_state
         newest = slice(len(policies.returns) - n_kept, None)
         # each row a tensor of its own: a view would keep all rows alive
         self.policy_weights = [row.clone() for row in policies.policy_weights[newest]]
         self.commands[:n_kept], self.returns[:n_kept] = policies.commands[newest], policies.returns[newest]
-        self.is_probe[:n_kept] = is_probe[newest]
+        self.kinds[:n_kept] = kinds[newest]
         self.n_added = n_kept
         self.best_episodes = best_episodes
         self._ages_by_return = self._bins = None

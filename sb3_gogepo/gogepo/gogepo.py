@@ -45,8 +45,11 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update
 
 from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm, PolicyCandidates
 from sb3_gogepo.base.logs import record_losses
-from sb3_gogepo.buffers.policy_buffer import PolicyBuffer
-from sb3_gogepo.checks import check_fraction, check_number, check_schedule
+from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, REFINED, PolicyBuffer
+from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
+from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule
+from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share
+from sb3_gogepo.gogepo.critic_learner import CriticLearner, CriticSettings
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.losses import batch_mean, evaluator_loss, generator_loss, weight_distances
 from sb3_gogepo.networks.optimization import step_if_finite
@@ -54,6 +57,8 @@ from sb3_gogepo.rollouts.rollout import Episode
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
+#: Actors need larger weights than the evaluator's gradient should: with 3, they saturate (docs/tried.md).
+CRITIC_WEIGHT_BOUND = 6.0
 #: Of the env steps in which the noise falls: warming up takes no larger share of them.
 MAX_WARM_UP = 0.1
 
@@ -85,6 +90,10 @@ class GoGePo(GeneratorAlgorithm):
         see :class:`~sb3_gogepo.rollouts.pruning.BestEpisodes`. Its return is stored as if it had gone on at its rate.
         Observation statistics see it, Monitors do not. None: no episode is; nor is one where episodes differ in length, or
         in wrappers that must see it out, such as VecMonitor and VecFrameStack.
+    :param use_critic: learn from each step, too: twin critics and an actor as TD3's, in the space of the generated policies.
+        Some of the candidates are then the actor with noisy weights, and policies generated for the best return and refined
+        by the critics; of these and of ``BEST``, each kind gets the share that it earns. Box actions only.
+    :param critic_kwargs: see :class:`~sb3_gogepo.gogepo.critic_learner.CriticSettings`.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
     """
@@ -115,6 +124,8 @@ class GoGePo(GeneratorAlgorithm):
         probe_fraction: float = 0.0,
         n_warm_up_episodes: int = 64,
         prune_after: float | None = 0.25,
+        use_critic: bool = False,
+        critic_kwargs: dict[str, Any] | None = None,
         first_command: float = 0.0,
         command_increment: float = 0.0,
         command_increment_std: float = 0.0,
@@ -145,6 +156,11 @@ class GoGePo(GeneratorAlgorithm):
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
         if prune_after is not None:
             check_fraction("prune_after", prune_after)
+        check_bool("use_critic", use_critic)
+        settings = CriticSettings.of(critic_kwargs)
+        if use_critic:
+            of_critic = dict(critic_net_arch=list(settings.net_arch), critic_layer_norm=settings.layer_norm)
+            policy_kwargs = {"weight_bound": CRITIC_WEIGHT_BOUND, **(policy_kwargs or {}), **of_critic}
         super().__init__(
             policy=policy,
             env=env,
@@ -185,6 +201,9 @@ class GoGePo(GeneratorAlgorithm):
         self.imitation_coef = imitation_coef
         self.n_warm_up_episodes = n_warm_up_episodes
         self.prune_after = prune_after
+        self.use_critic = use_critic
+        self.critic_kwargs = critic_kwargs
+        self._n_critic_updates = 0
         if _init_setup_model:
             self._require_env()
             self._setup_model()
@@ -203,7 +222,29 @@ class GoGePo(GeneratorAlgorithm):
             even_fraction=self.even_fraction,
             seed=self.run_seed,
             device=self.device,
+            transitions=self._make_transition_buffer(),
         )
+
+    def _make_transition_buffer(self) -> TransitionBuffer | None:
+        if not self.use_critic:
+            return None
+        size, policy = CriticSettings.of(self.critic_kwargs).buffer_size, self.policy
+        return TransitionBuffer(size, policy.observation_space, policy.action_space, self.run_seed, self.device)
+
+    @property
+    def critic_learner(self) -> CriticLearner | None:
+        """Trains the state critic; None without one."""
+        policy, transitions = self.policy, self.replay_buffer.transitions
+        if policy.critic is None or transitions is None:
+            return None
+        optimizers = (policy.critics_optimizer, policy.actor_optimizer)
+        settings = CriticSettings.of(self.critic_kwargs)
+        return CriticLearner(settings, policy.critic, optimizers, policy.normalizer, transitions)
+
+    @property
+    def keeps_steps(self) -> bool:
+        """A critic learns from them."""
+        return self.use_critic
 
     def _return_scale(self) -> float:
         return float(self.policy.return_scaler.scale)
@@ -211,7 +252,10 @@ class GoGePo(GeneratorAlgorithm):
     @property
     def is_warming_up(self) -> bool:
         """Has there been no training, in ``n_warm_up_episodes`` and a tenth of the env steps in which the noise falls?"""
-        is_early = self.num_timesteps < MAX_WARM_UP * self.weight_noise.steps_of(self._total_timesteps)
+        n_steps = MAX_WARM_UP * self.weight_noise.steps_of(self._total_timesteps)
+        if self.critic_learner is not None:
+            n_steps = min(n_steps, self.critic_learner.settings.learning_starts)
+        is_early = self.num_timesteps < n_steps
         return super().is_warming_up and self._n_updates == 0 and is_early
 
     def _lowest_returns(self, candidates: PolicyCandidates) -> list[np.ndarray | None]:
@@ -219,12 +263,44 @@ class GoGePo(GeneratorAlgorithm):
         if self.prune_after is None:
             return super()._lowest_returns(candidates)
         lowest_returns = self.replay_buffer.best_episodes.lowest_returns(self.prune_after)
-        return [None if is_probe else lowest_returns for is_probe in candidates.is_probe]
+        return [lowest_returns if kind == BEST else None for kind in candidates.kinds]
+
+    def next_kinds(self, n_candidates: int) -> np.ndarray:
+        """As without a critic, but that those which do not probe may be the actor's or refined."""
+        kinds = super().next_kinds(n_candidates)
+        if self.critic_learner is not None and not self.is_warming_up:
+            share = critic_share(self.replay_buffer)
+            for i in np.flatnonzero(kinds == BEST):
+                kinds[i] = choose_kind(share, self.run_seed, self._candidate_num + int(i))
+        return kinds
+
+    def propose_candidates(self, n_candidates: int) -> PolicyCandidates:
+        """As without a critic, but for the actor's and the refined ones."""
+        candidates = super().propose_candidates(n_candidates)
+        if self.critic_learner is not None:
+            for i in np.flatnonzero(np.isin(candidates.kinds, (ACTOR, REFINED))):
+                candidates.policy_weights[i] = self._critic_policy(candidates, int(i))
+        return candidates
+
+    def _critic_policy(self, candidates: PolicyCandidates, index: int) -> th.Tensor:
+        """(n_weights,) of a candidate that the critic makes."""
+        learner, policy = self.critic_learner, self.policy
+        assert learner is not None
+        weights = learner.critic.actor.detach()
+        if candidates.kinds[index] == REFINED:
+            weights = learner.refine(policy.generate_weights(candidates.commands[index : index + 1])[0])
+        noise = self._candidate_rng(index).standard_normal(len(weights), dtype=np.float32)
+        scaled = th.from_numpy(noise).to(self.device) * self.weight_noise.scale(policy.layout).to(self.device)
+        return learner.noisy(weights, scaled).cpu()
 
     def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
         weights, command = self._to_store(candidates, index), candidates.commands[index]
-        self.replay_buffer.add(weights, command, episode_return, is_probe=bool(candidates.is_probe[index]))
+        kind = int(candidates.kinds[index])
+        self.replay_buffer.add(weights, command, episode_return, kind=kind)
+        if self.critic_learner is not None:
+            self.critic_learner.add(episode, self.policy.action_map)
+            self.logger.record_mean(f"rollout/ep_rew_{KIND_NAMES[kind]}", episode_return)
         if episode.return_curve is not None and not episode.pruned:
             # without the alive bonus offset: it is the same for all episodes of one length
             self.replay_buffer.best_episodes.add(episode.return_curve)
@@ -240,6 +316,9 @@ class GoGePo(GeneratorAlgorithm):
         self._n_updates += n_rounds
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         record_losses(self, evaluator_loss=evaluator_losses, generator_loss=generator_losses)
+        if self.critic_learner is not None:
+            first, self._n_critic_updates = self._n_critic_updates, self.critic_learner.n_updates_due()
+            record_losses(self, **self.critic_learner.train(first, self._n_critic_updates))
 
     def train_evaluator(self) -> th.Tensor:
         """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss (nan: no step)."""
@@ -263,7 +342,9 @@ class GoGePo(GeneratorAlgorithm):
             policy_weights, stored = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
             fan_in = self.policy.layout.fan_in().to(self.device)  # so that a weight's error is in units of the noise
             distances = weight_distances(policy_weights, stored, fan_in)
-            for counts in (samples.elite_counts, samples.even_counts):
+            # all that a critic brings about are worth imitating: their noise is small
+            parts = (samples.counts,) if self.use_critic else (samples.elite_counts, samples.even_counts)
+            for counts in parts:
                 loss = loss + self.imitation_coef * batch_mean(distances, counts)
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)

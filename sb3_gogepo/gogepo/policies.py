@@ -14,6 +14,7 @@ from sb3_gogepo.checks import check_choice, check_number, check_sizes
 from sb3_gogepo.networks.evaluator import Evaluator, WeightsEvaluator
 from sb3_gogepo.networks.normalization import ReturnScaler
 from sb3_gogepo.networks.policies import GeneratorPolicy
+from sb3_gogepo.networks.state_critic import StateCritic
 
 
 class GoGePoPolicy(GeneratorPolicy):
@@ -29,9 +30,12 @@ class GoGePoPolicy(GeneratorPolicy):
         comparison; the arguments about probing states then have no effect.
     :param weight_bound: no generated weight is larger than ``weight_bound / sqrt(n_in)``. Without a bound, commands above
         what the evaluator has seen drive weights to many times that, and noise no longer changes what a policy does.
+    :param critic_net_arch: hidden layers of a state critic's two networks; None: there is none. Set by ``critic_kwargs`` of
+        the algorithm, as the next.
+    :param critic_layer_norm: see :class:`~sb3_gogepo.networks.state_critic.StateCritic`.
     """
 
-    optimizer_names = ("generator_optimizer", "evaluator_optimizer")
+    optimizer_names: tuple[str, ...] = ("generator_optimizer", "evaluator_optimizer")
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class GoGePoPolicy(GeneratorPolicy):
         scale_probing_actions: bool = False,
         evaluator_input: str = "probing_actions",
         weight_bound: float | None = 3.0,
+        critic_net_arch: Sequence[int] | None = None,
+        critic_layer_norm: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **generator_kwargs: Any,
@@ -83,10 +89,22 @@ class GoGePoPolicy(GeneratorPolicy):
                 squash=self.action_map.squash_to_env_units if scale_probing_actions else self.action_map.squash,
                 net_arch=evaluator_net_arch,
             )
+        self.critic: StateCritic | None = None
+        self.critic_kwargs: dict[str, Any] = {}
+        if critic_net_arch is not None:
+            if isinstance(action_space, spaces.Discrete):
+                raise ValueError(f"a state critic (use_critic=True) needs a Box action space, got {action_space}")
+            self.critic_kwargs = dict(critic_net_arch=list(critic_net_arch), critic_layer_norm=critic_layer_norm)
+            self.critic = StateCritic(self.layout, self.activation, critic_net_arch, critic_layer_norm, weight_bound)
         self.return_scaler = ReturnScaler()  # of the evaluator's predictions; the commands have a scaler of their own
         learning_rate = 0.0 if lr_schedule is None else lr_schedule(1)  # the algorithm sets both before each update
         self.generator_optimizer = self._make_optimizer(self.generator, learning_rate)
         self.evaluator_optimizer = self._make_optimizer(self.evaluator, learning_rate)
+        if self.critic is not None:
+            self.optimizer_names = (*type(self).optimizer_names, "critics_optimizer", "actor_optimizer")
+            kwargs: dict[str, Any] = {"lr": learning_rate, **self._all_optimizer_kwargs()}
+            self.critics_optimizer = self.optimizer_class([self.critic.critics], **kwargs)
+            self.actor_optimizer = self.optimizer_class([self.critic.actor], **kwargs)
 
     @th.no_grad()
     def predict_returns(self, commands: np.ndarray | Sequence[float]) -> np.ndarray:
@@ -96,4 +114,4 @@ class GoGePoPolicy(GeneratorPolicy):
         return self.return_scaler.unscale(predictions.double()).cpu().numpy()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self.evaluator_kwargs}
+        return {**super()._get_constructor_parameters(), **self.evaluator_kwargs, **self.critic_kwargs}

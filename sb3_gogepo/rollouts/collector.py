@@ -255,6 +255,7 @@ class EpisodeCollector:
 def find_too_large(episode: Episode, episode_return: float) -> Discard | None:
     """Networks and buffers hold float32: what is too large for that becomes infinite there."""
     parts = {"return": episode_return, "observation": episode.observations, "action": episode.actions}
+    parts["last observation"] = episode.last_observation
     parts["squared observation"] = None if episode.moments is None else np.stack([episode.moments.mean, episode.moments.var])
     for name, part in parts.items():
         if part is not None and not (np.abs(part) <= np.finfo(np.float32).max).all():

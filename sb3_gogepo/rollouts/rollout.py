@@ -25,9 +25,11 @@ class Episode(NamedTuple):
 
     :param episode_return: in the env's own reward units, without the alive bonus offset.
     :param length: env steps made.
-    :param observations: (length, n_obs) the raw ones the policy acted on; None when not asked for, as the next three.
+    :param observations: (length, n_obs) the raw ones the policy acted on; None when not asked for, as the next five.
     :param actions: (length, \\*action_shape) in the env's units.
     :param rewards: (length,)
+    :param last_observation: (n_obs,) after the last step.
+    :param terminated: did it end in a terminal state, rather than by a time limit, or early?
     :param moments: of the observations, in their place.
     :param discarded: why nothing may be learned from the episode; None: it may.
     :param return_curve: (length,) the return after each step; None where no episode is pruned.
@@ -39,6 +41,8 @@ class Episode(NamedTuple):
     observations: np.ndarray | None
     actions: np.ndarray | None = None
     rewards: np.ndarray | None = None
+    last_observation: np.ndarray | None = None
+    terminated: bool | None = None
     moments: Moments | None = None
     discarded: Discard | None = None
     return_curve: np.ndarray | None = None
@@ -136,6 +140,8 @@ class _Run:
         self.observations: list[np.ndarray] = []
         self.actions: list[np.ndarray] = []
         self.rewards: list[np.ndarray] = []
+        self.last_observation: np.ndarray | None = None
+        self.terminated: bool | None = None
         self.return_curve: list[float] = []
         self.discarded: Discard | None = None
         self.full_length: int | None = None
@@ -168,6 +174,15 @@ class _Run:
             return {key: value for key, value in info.items() if key != "is_success"} | {PRUNED: True}
         return info
 
+    def keep(
+        self, action: np.ndarray, reward: np.ndarray, observation: np.ndarray, done: bool, info: dict[str, Any], space: Any
+    ) -> None:
+        """Keep the action and reward of a step, and what was observed after it: before the reset, if the episode ended."""
+        self.actions.append(action)
+        self.rewards.append(reward)
+        self.last_observation = as_observations([info["terminal_observation"]], space)[0] if done else observation.copy()
+        self.terminated = bool(done) and not info.get("TimeLimit.truncated", False)
+
     def to_episode(self) -> Episode:
         """The episode, which has ended."""
         return Episode(
@@ -176,6 +191,8 @@ class _Run:
             observations=np.stack(self.observations) if self.observations else None,
             actions=np.stack(self.actions) if self.actions else None,
             rewards=np.stack(self.rewards) if self.rewards else None,
+            last_observation=self.last_observation,
+            terminated=self.terminated,
             discarded=self.discarded,
             return_curve=np.array(self.return_curve) if self.return_curve else None,
             full_length=self.full_length,
@@ -262,8 +279,7 @@ def run_actors(
                 continue
             infos[i] = run.count(raw_rewards[i], dones[i], infos[i], limits[run.candidate])
             if keep_actions:
-                run.actions.append(actions[i])
-                run.rewards.append(raw_rewards[i])
+                run.keep(actions[i], raw_rewards[i], observations[i], dones[i], given[i], space)
             if run.full_length is not None:
                 infos[i] |= monitor_record(env, i, run.episode_return, run.length, run.full_length, given[i])
         cut = [i for i in active if can_cut and not dones[i] and runs[i].must_end]  # type: ignore[union-attr]

@@ -95,7 +95,6 @@ class UDRL(CommandAlgorithm):
 
     policy: UDRLPolicy
     replay_buffer: EpisodeBuffer
-    keeps_steps = True
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": UDRLPolicy}
 
     def __init__(
@@ -179,6 +178,11 @@ class UDRL(CommandAlgorithm):
         )
 
     # ------------------------------------------------------------------ commands
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Observations, actions and rewards of each step are learned from."""
+        return True
 
     def propose_candidates(self, n_candidates: int) -> CommandedEpisodes:
         """Exploratory commands: a return from [mean, mean + ``command_increment_std`` * std] of the ``last_few`` best.

@@ -12,6 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import UDRLPG, GeneratedPolicy, GoGePo
+from sb3_gogepo.buffers.policy_buffer import PROBE
 from sb3_gogepo.networks.policy_weights import forward_policies
 from sb3_gogepo.rollouts.rollout import Episode
 from tests.helpers import OBSERVATIONS, record_logs
@@ -279,19 +280,19 @@ def test_probes_act_without_noise_on_commands_from_the_whole_range(make_model):
     model = make_model(probe_fraction=0.5, weight_noise_std=3.0).learn(60)
     low, high = model.command_range
     candidates = model.propose_candidates(40)
-    assert candidates.is_probe.sum() == 20
+    assert (candidates.kinds == PROBE).sum() == 20
     generated = model.policy.generate_weights(candidates.commands)
     same = (candidates.policy_weights == generated).all(dim=1).numpy()
-    assert np.array_equal(same, candidates.is_probe)
-    probed = candidates.commands[candidates.is_probe]
+    assert np.array_equal(same, candidates.kinds == PROBE)
+    probed = candidates.commands[candidates.kinds == PROBE]
     assert low <= probed.min() < low + 0.2 * (high - low)
     assert high >= probed.max() > high - 0.2 * (high - low)
-    assert np.ptp(candidates.commands[~candidates.is_probe]) == 0
+    assert np.ptp(candidates.commands[candidates.kinds != PROBE]) == 0
 
 
 def test_nobody_probes_before_there_is_a_range(make_model):
     model = make_model(probe_fraction=1.0)
-    assert not model.propose_candidates(4).is_probe.any()
+    assert not (model.propose_candidates(4).kinds == PROBE).any()
     with pytest.raises(ValueError, match="command_range is known after the first episode"):
         _ = model.command_range
 
