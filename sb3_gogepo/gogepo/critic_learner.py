@@ -164,8 +164,9 @@ class CriticLearner:
         return loss
 
     def _climb(self, weights: th.Tensor, optimizer: th.optim.Optimizer, observations: th.Tensor) -> th.Tensor:
-        values = self.critic.q_values(self.critic.critics.detach(), observations, self.critic.act(weights, observations))
-        return step_if_finite(optimizer, -values[0].mean())
+        actions = self.critic.act(weights, observations)
+        values = self.critic.q_values(self.critic.critics.detach(), observations, actions, n_critics=1)
+        return step_if_finite(optimizer, -values.mean())
 
     def refine(self, weights: th.Tensor) -> th.Tensor:
         """(n_weights,) of a policy, moved by policy gradient steps."""

@@ -54,17 +54,19 @@ class StateCritic(nn.Module):
         limit = math.inf if weight_bound is None else 0.9 * weight_bound
         self.register_buffer("limit", limit / fan_in.sqrt(), persistent=False)
 
-    def q_values(self, critics: th.Tensor, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
-        """(n, n_obs) normalized observations and (n, n_actions) actions in [-1, 1] -> (2, n) values.
+    def q_values(self, critics: th.Tensor, observations: th.Tensor, actions: th.Tensor, n_critics: int = 2) -> th.Tensor:
+        """(n, n_obs) normalized observations and (n, n_actions) actions in [-1, 1] -> (n_critics, n) values.
 
         :param critics: flat parameters: ``self.critics`` or ``self.critics_target``.
+        :param n_critics: 1: of the first critic only, which the actor climbs.
         """
-        hidden = th.cat([observations, actions], dim=1).expand(2, -1, -1)
+        hidden = th.cat([observations, actions], dim=1).expand(n_critics, -1, -1)
         parts = critics.split(self.sizes)
         for i, (n_in, n_out) in enumerate(self.shapes):
             if i:
                 hidden = th.relu(nn.functional.layer_norm(hidden, (n_in,)) if self.layer_norm else hidden)
-            hidden = th.baddbmm(parts[2 * i + 1].view(2, 1, n_out), hidden, parts[2 * i].view(2, n_in, n_out))
+            weight, bias = parts[2 * i].view(2, n_in, n_out), parts[2 * i + 1].view(2, 1, n_out)
+            hidden = th.baddbmm(bias[:n_critics], hidden, weight[:n_critics])
         return hidden.squeeze(-1)
 
     def act(self, weights: th.Tensor, observations: th.Tensor) -> th.Tensor:
