@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
+from gymnasium import Space
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_gogepo.buffers.saved_rows import check_rows
@@ -30,8 +30,7 @@ class TransitionBuffer(ReplayBuffer):
     An episode that a time limit or pruning has ended goes on in the eyes of whoever learns from its last step.
 
     :param buffer_size: steps kept.
-    :param observation_space: flat Box.
-    :param action_space: Box; actions are stored in [-1, 1].
+    :param spaces: of observations, a flat Box, and of actions, a Box; actions are stored in [-1, 1].
     :param seed: of its random generator; None: it is seeded by the system.
     :param device: where samples are put; the steps themselves stay in CPU memory.
     """
@@ -39,12 +38,11 @@ class TransitionBuffer(ReplayBuffer):
     def __init__(
         self,
         buffer_size: int,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
+        spaces: tuple[Space, Space],
         seed: int | None = None,
         device: th.device | str = "cpu",
     ) -> None:
-        super().__init__(buffer_size, observation_space, action_space, device, handle_timeout_termination=False)
+        super().__init__(buffer_size, *spaces, device=device, handle_timeout_termination=False)
         self.rng = np.random.default_rng(seed)
         self.n_added = 0
 

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from stable_baselines3.common.utils import update_learning_rate
+from torch.nn.functional import mse_loss
 
+from sb3_gogepo.buffers.policy_buffer import ACTOR
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer, Transitions
-from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_sizes
+from sb3_gogepo.checks import check_fraction, check_number, check_sizes
 from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import ObservationNormalizer
 from sb3_gogepo.networks.optimization import step_if_finite
@@ -24,7 +26,6 @@ class CriticSettings(NamedTuple):
     """``critic_kwargs`` of :class:`~sb3_gogepo.GoGePo`; those of one name are TD3's.
 
     :param net_arch: hidden layers of each of the two critics.
-    :param layer_norm: see :class:`~sb3_gogepo.networks.state_critic.StateCritic`.
     :param learning_rate: of critics and actor.
     :param buffer_size: env steps kept.
     :param learning_starts: env steps before the first training, by random policies.
@@ -35,13 +36,13 @@ class CriticSettings(NamedTuple):
     :param policy_delay: critic updates an actor update.
     :param target_policy_noise: standard deviation of the noise on target actions, which are in [-1, 1].
     :param target_noise_clip: its limit.
+    :param imitation_coef: takes the place of GoGePo's, and applies to all of a batch: the noise of most candidates is small.
     :param action_change: size of the weight noise of the actor and of refined policies, as the root of the mean square by
         which it changes their actions.
     :param refine_steps: policy gradient steps that make a refined policy of a generated one.
     """
 
     net_arch: tuple[int, ...] = (128, 128)
-    layer_norm: bool = False
     learning_rate: float = 1e-3
     buffer_size: int = 1_000_000
     learning_starts: int = 5_000
@@ -52,6 +53,7 @@ class CriticSettings(NamedTuple):
     policy_delay: int = 2
     target_policy_noise: float = 0.2
     target_noise_clip: float = 0.5
+    imitation_coef: float = 30.0
     action_change: float = 0.15
     refine_steps: int = 50
 
@@ -73,11 +75,17 @@ class CriticSettings(NamedTuple):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=1, integer=True)
         for name in ("learning_starts", "refine_steps"):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=0, integer=True)
-        for name in ("learning_rate", "updates_per_step", "target_policy_noise", "target_noise_clip", "action_change"):
+        for name in (
+            "learning_rate",
+            "updates_per_step",
+            "target_policy_noise",
+            "target_noise_clip",
+            "imitation_coef",
+            "action_change",
+        ):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=0)
         for name in ("gamma", "tau"):
             check_fraction(f"critic_kwargs[{name!r}]", getattr(settings, name))
-        check_bool("critic_kwargs['layer_norm']", settings.layer_norm)
         return settings._replace(net_arch=tuple(settings.net_arch))
 
 
@@ -152,10 +160,10 @@ class CriticLearner:
         critic = self.critic
         with th.no_grad():
             next_actions = (critic.act(critic.actor_target, batch.next_observations) + noise).clamp_(-1, 1)
-            next_values = critic.q_values(critic.critics_target, batch.next_observations, next_actions).amin(dim=0)
-            targets = batch.rewards[:, 0] + self.settings.gamma * (1 - batch.dones[:, 0]) * next_values
-        values = critic.q_values(critic.critics, batch.observations, batch.actions)
-        return step_if_finite(self.critics_optimizer, (values - targets).square().mean())
+            next_values = th.minimum(*critic.critics_target(batch.next_observations, next_actions))
+            targets = batch.rewards + self.settings.gamma * (1 - batch.dones) * next_values
+        first, second = critic.critics(batch.observations, batch.actions)
+        return step_if_finite(self.critics_optimizer, mse_loss(first, targets) + mse_loss(second, targets))
 
     def train_actor(self, observations: th.Tensor) -> th.Tensor:
         """One gradient step of the actor up the first critic; returns the loss (nan: no step)."""
@@ -164,9 +172,20 @@ class CriticLearner:
         return loss
 
     def _climb(self, weights: th.Tensor, optimizer: th.optim.Optimizer, observations: th.Tensor) -> th.Tensor:
-        actions = self.critic.act(weights, observations)
-        values = self.critic.q_values(self.critic.critics.detach(), observations, actions, n_critics=1)
-        return step_if_finite(optimizer, -values.mean())
+        self.critic.critics.requires_grad_(False)  # its gradients are not needed: save computing them
+        values = self.critic.critics.q1_forward(observations, self.critic.act(weights, observations))
+        loss = step_if_finite(optimizer, -values.mean())
+        self.critic.critics.requires_grad_(True)
+        return loss
+
+    def make_policy(self, kind: int, generated: th.Tensor, noise: th.Tensor) -> th.Tensor:
+        """(n_weights,) of a candidate.
+
+        :param kind: ``ACTOR``, or ``REFINED``.
+        :param generated: (n_weights,) to be refined.
+        :param noise: (n_weights,) of which :meth:`noisy` adds some.
+        """
+        return self.noisy(self.critic.actor.detach() if kind == ACTOR else self.refine(generated), noise)
 
     def refine(self, weights: th.Tensor) -> th.Tensor:
         """(n_weights,) of a policy, moved by policy gradient steps."""

@@ -159,8 +159,8 @@ class GoGePo(GeneratorAlgorithm):
         check_bool("use_critic", use_critic)
         settings = CriticSettings.of(critic_kwargs)
         if use_critic:
-            of_critic = dict(critic_net_arch=list(settings.net_arch), critic_layer_norm=settings.layer_norm)
-            policy_kwargs = {"weight_bound": CRITIC_WEIGHT_BOUND, **(policy_kwargs or {}), **of_critic}
+            policy_kwargs = {"weight_bound": CRITIC_WEIGHT_BOUND, **(policy_kwargs or {})}
+            policy_kwargs["critic_net_arch"] = list(settings.net_arch)
         super().__init__(
             policy=policy,
             env=env,
@@ -214,6 +214,7 @@ class GoGePo(GeneratorAlgorithm):
             self.policy.command_scaler.set(offset=0.0, scale=self.return_range[1] - self.return_range[0])
 
     def _make_replay_buffer(self) -> PolicyBuffer:
+        size, spaces = CriticSettings.of(self.critic_kwargs).buffer_size, (self.observation_space, self.action_space)
         return PolicyBuffer(
             buffer_size=self.buffer_size,
             n_weights=self.policy.layout.n_weights,
@@ -222,14 +223,8 @@ class GoGePo(GeneratorAlgorithm):
             even_fraction=self.even_fraction,
             seed=self.run_seed,
             device=self.device,
-            transitions=self._make_transition_buffer(),
+            transitions=TransitionBuffer(size, spaces, self.run_seed, self.device) if self.use_critic else None,
         )
-
-    def _make_transition_buffer(self) -> TransitionBuffer | None:
-        if not self.use_critic:
-            return None
-        size, policy = CriticSettings.of(self.critic_kwargs).buffer_size, self.policy
-        return TransitionBuffer(size, policy.observation_space, policy.action_space, self.run_seed, self.device)
 
     @property
     def critic_learner(self) -> CriticLearner | None:
@@ -275,23 +270,16 @@ class GoGePo(GeneratorAlgorithm):
         return kinds
 
     def propose_candidates(self, n_candidates: int) -> PolicyCandidates:
-        """As without a critic, but for the actor's and the refined ones."""
+        """As without a critic, but for those that it makes."""
         candidates = super().propose_candidates(n_candidates)
         if self.critic_learner is not None:
-            for i in np.flatnonzero(np.isin(candidates.kinds, (ACTOR, REFINED))):
-                candidates.policy_weights[i] = self._critic_policy(candidates, int(i))
+            for i in map(int, np.flatnonzero(np.isin(candidates.kinds, (ACTOR, REFINED)))):
+                noise = self._candidate_rng(i).standard_normal(self.policy.layout.n_weights, dtype=np.float32)
+                scaled = self.weight_noise.scale(self.policy.layout) * th.from_numpy(noise)
+                generated = self.policy.generate_weights(candidates.commands[i : i + 1])[0]
+                made = self.critic_learner.make_policy(candidates.kinds[i], generated, scaled.to(self.device))
+                candidates.policy_weights[i] = made.cpu()
         return candidates
-
-    def _critic_policy(self, candidates: PolicyCandidates, index: int) -> th.Tensor:
-        """(n_weights,) of a candidate that the critic makes."""
-        learner, policy = self.critic_learner, self.policy
-        assert learner is not None
-        weights = learner.critic.actor.detach()
-        if candidates.kinds[index] == REFINED:
-            weights = learner.refine(policy.generate_weights(candidates.commands[index : index + 1])[0])
-        noise = self._candidate_rng(index).standard_normal(len(weights), dtype=np.float32)
-        scaled = th.from_numpy(noise).to(self.device) * self.weight_noise.scale(policy.layout).to(self.device)
-        return learner.noisy(weights, scaled).cpu()
 
     def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
@@ -338,14 +326,15 @@ class GoGePo(GeneratorAlgorithm):
         layers = self.policy.generate_layers(samples.returns)
         commands = self.policy.return_scaler(samples.returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
-        if self.imitation_coef:
+        coef, parts = self.imitation_coef, [samples.elite_counts, samples.even_counts]
+        if self.critic_learner is not None:
+            coef, parts = self.critic_learner.settings.imitation_coef, [samples.counts]
+        if coef:
             policy_weights, stored = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
             fan_in = self.policy.layout.fan_in().to(self.device)  # so that a weight's error is in units of the noise
             distances = weight_distances(policy_weights, stored, fan_in)
-            # all that a critic brings about are worth imitating: their noise is small
-            parts = (samples.counts,) if self.use_critic else (samples.elite_counts, samples.even_counts)
             for counts in parts:
-                loss = loss + self.imitation_coef * batch_mean(distances, counts)
+                loss = loss + coef * batch_mean(distances, counts)
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
         return loss

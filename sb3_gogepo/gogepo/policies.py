@@ -31,8 +31,7 @@ class GoGePoPolicy(GeneratorPolicy):
     :param weight_bound: no generated weight is larger than ``weight_bound / sqrt(n_in)``. Without a bound, commands above
         what the evaluator has seen drive weights to many times that, and noise no longer changes what a policy does.
     :param critic_net_arch: hidden layers of a state critic's two networks; None: there is none. Set by ``critic_kwargs`` of
-        the algorithm, as the next.
-    :param critic_layer_norm: see :class:`~sb3_gogepo.networks.state_critic.StateCritic`.
+        the algorithm.
     """
 
     optimizer_names: tuple[str, ...] = ("generator_optimizer", "evaluator_optimizer")
@@ -50,7 +49,6 @@ class GoGePoPolicy(GeneratorPolicy):
         evaluator_input: str = "probing_actions",
         weight_bound: float | None = 3.0,
         critic_net_arch: Sequence[int] | None = None,
-        critic_layer_norm: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **generator_kwargs: Any,
@@ -90,12 +88,11 @@ class GoGePoPolicy(GeneratorPolicy):
                 net_arch=evaluator_net_arch,
             )
         self.critic: StateCritic | None = None
-        self.critic_kwargs: dict[str, Any] = {}
+        self.critic_net_arch = None if critic_net_arch is None else list(critic_net_arch)
         if critic_net_arch is not None:
             if isinstance(action_space, spaces.Discrete):
                 raise ValueError(f"a state critic (use_critic=True) needs a Box action space, got {action_space}")
-            self.critic_kwargs = dict(critic_net_arch=list(critic_net_arch), critic_layer_norm=critic_layer_norm)
-            self.critic = StateCritic(self.layout, self.activation, critic_net_arch, critic_layer_norm, weight_bound)
+            self.critic = StateCritic(observation_space, self.layout, self.activation, critic_net_arch, weight_bound)
         self.return_scaler = ReturnScaler()  # of the evaluator's predictions; the commands have a scaler of their own
         learning_rate = 0.0 if lr_schedule is None else lr_schedule(1)  # the algorithm sets both before each update
         self.generator_optimizer = self._make_optimizer(self.generator, learning_rate)
@@ -103,7 +100,7 @@ class GoGePoPolicy(GeneratorPolicy):
         if self.critic is not None:
             self.optimizer_names = (*type(self).optimizer_names, "critics_optimizer", "actor_optimizer")
             kwargs: dict[str, Any] = {"lr": learning_rate, **self._all_optimizer_kwargs()}
-            self.critics_optimizer = self.optimizer_class([self.critic.critics], **kwargs)
+            self.critics_optimizer = self.optimizer_class(self.critic.critics.parameters(), **kwargs)
             self.actor_optimizer = self.optimizer_class([self.critic.actor], **kwargs)
 
     @th.no_grad()
@@ -114,4 +111,4 @@ class GoGePoPolicy(GeneratorPolicy):
         return self.return_scaler.unscale(predictions.double()).cpu().numpy()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self.evaluator_kwargs, **self.critic_kwargs}
+        return {**super()._get_constructor_parameters(), **self.evaluator_kwargs, "critic_net_arch": self.critic_net_arch}

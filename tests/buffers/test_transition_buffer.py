@@ -9,7 +9,7 @@ OBSERVATIONS, ACTIONS = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Bo
 
 
 def make(size=10, seed=0):
-    return TransitionBuffer(size, OBSERVATIONS, ACTIONS, seed)
+    return TransitionBuffer(size, (OBSERVATIONS, ACTIONS), seed)
 
 
 def fill(buffer, *lengths, terminated=True):
