@@ -163,6 +163,7 @@ class BucketBuffer:
             counts=th.as_tensor(counts, dtype=th.float32, device=self.device),
             elite_counts=th.zeros(len(drawn), device=self.device),  # there are no elites here
             even_counts=th.zeros(len(drawn), device=self.device),  # all draws are even
+            critic_counts=th.zeros(len(drawn), device=self.device),
         )
 
     def state_dict(self) -> dict[str, Any]:

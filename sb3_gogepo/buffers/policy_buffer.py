@@ -31,6 +31,7 @@ class PolicyBufferSamples(NamedTuple):
     :param counts: (n_policies,) how often each policy was drawn. They add up to the batch size.
     :param elite_counts: (n_policies,) how many of the draws of each policy went by rank of return.
     :param even_counts: (n_policies,) how many of them were spread evenly over returns.
+    :param critic_counts: (n_policies,) the count of policies that a state critic made, else 0.
     """
 
     policy_weights: th.Tensor
@@ -39,6 +40,7 @@ class PolicyBufferSamples(NamedTuple):
     counts: th.Tensor
     elite_counts: th.Tensor
     even_counts: th.Tensor
+    critic_counts: th.Tensor
 
 
 class SavedPolicies(NamedTuple):
@@ -218,6 +220,7 @@ class PolicyBuffer:
             counts=self._to_tensor(counts),
             elite_counts=self._to_tensor(np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))),
             even_counts=self._to_tensor(even_counts),
+            critic_counts=self._to_tensor(counts * np.isin(self.kinds[indices], (ACTOR, REFINED))),
         )
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:

@@ -43,12 +43,12 @@ class TransitionBuffer(ReplayBuffer):
         device: th.device | str = "cpu",
     ) -> None:
         super().__init__(buffer_size, *spaces, device=device, handle_timeout_termination=False)
-        self.rng = np.random.default_rng(seed)
         self.n_added = 0
+        self.seed(seed)
 
-    def seed(self, seed: int) -> None:
-        """Start the random generator anew."""
-        self.rng = np.random.default_rng(seed)
+    def seed(self, seed: int | None) -> None:
+        """Start the random generator anew. It draws other numbers than a policy buffer of the same seed."""
+        self.rng = np.random.default_rng(None if seed is None else [seed, 1])
 
     def add_episode(
         self,

@@ -28,7 +28,7 @@ class CriticSettings(NamedTuple):
     :param net_arch: hidden layers of each of the two critics.
     :param learning_rate: of critics and actor.
     :param buffer_size: env steps kept.
-    :param learning_starts: env steps before the first training, by random policies.
+    :param learning_starts: env steps before the first training; until then, GoGePo's candidates act alone.
     :param batch_size: env steps a gradient step sees.
     :param updates_per_step: critic updates an env step.
     :param gamma: discount factor.
@@ -36,7 +36,7 @@ class CriticSettings(NamedTuple):
     :param policy_delay: critic updates an actor update.
     :param target_policy_noise: standard deviation of the noise on target actions, which are in [-1, 1].
     :param target_noise_clip: its limit.
-    :param imitation_coef: takes the place of GoGePo's, and applies to all of a batch: the noise of most candidates is small.
+    :param imitation_coef: as GoGePo's, for the policies in a batch that the critic made: their noise is small.
     :param action_change: size of the weight noise of the actor and of refined policies, as the root of the mean square by
         which it changes their actions.
     :param refine_steps: policy gradient steps that make a refined policy of a generated one.
@@ -124,6 +124,11 @@ class CriticLearner:
             episode.last_observation,
             terminated=bool(episode.terminated),
         )
+
+    @property
+    def has_started(self) -> bool:
+        """Have enough env steps been made?"""
+        return self.transitions.n_added >= max(1, self.settings.learning_starts)
 
     def n_updates_due(self) -> int:
         """Critic updates that belong to all steps so far."""

@@ -51,13 +51,14 @@ from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_sc
 from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share
 from sb3_gogepo.gogepo.critic_learner import CriticLearner, CriticSettings
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
+from sb3_gogepo.networks.denormals import flush_denormals
 from sb3_gogepo.networks.losses import batch_mean, evaluator_loss, generator_loss, weight_distances
 from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.rollouts.rollout import Episode
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
-#: Actors need larger weights than the evaluator's gradient should: with 3, they saturate (docs/tried.md).
+#: With 3, actors saturate.
 CRITIC_WEIGHT_BOUND = 6.0
 #: Of the env steps in which the noise falls: warming up takes no larger share of them.
 MAX_WARM_UP = 0.1
@@ -247,10 +248,7 @@ class GoGePo(GeneratorAlgorithm):
     @property
     def is_warming_up(self) -> bool:
         """Has there been no training, in ``n_warm_up_episodes`` and a tenth of the env steps in which the noise falls?"""
-        n_steps = MAX_WARM_UP * self.weight_noise.steps_of(self._total_timesteps)
-        if self.critic_learner is not None:
-            n_steps = min(n_steps, self.critic_learner.settings.learning_starts)
-        is_early = self.num_timesteps < n_steps
+        is_early = self.num_timesteps < MAX_WARM_UP * self.weight_noise.steps_of(self._total_timesteps)
         return super().is_warming_up and self._n_updates == 0 and is_early
 
     def _lowest_returns(self, candidates: PolicyCandidates) -> list[np.ndarray | None]:
@@ -263,7 +261,7 @@ class GoGePo(GeneratorAlgorithm):
     def next_kinds(self, n_candidates: int) -> np.ndarray:
         """As without a critic, but that those which do not probe may be the actor's or refined."""
         kinds = super().next_kinds(n_candidates)
-        if self.critic_learner is not None and not self.is_warming_up:
+        if self.critic_learner is not None and self.critic_learner.has_started:
             share = critic_share(self.replay_buffer)
             for i in np.flatnonzero(kinds == BEST):
                 kinds[i] = choose_kind(share, self.run_seed, self._candidate_num + int(i))
@@ -295,6 +293,14 @@ class GoGePo(GeneratorAlgorithm):
         if self.prune_after is not None:
             self.logger.record_mean("rollout/prune_rate", episode.pruned)
 
+    def _train_if_due(self, episodes: list[Episode]) -> None:
+        """As without a critic, after its own updates, with which it does not wait for the end of the warm-up."""
+        if self.critic_learner is not None and self.critic_learner.has_started:
+            first, self._n_critic_updates = self._n_critic_updates, self.critic_learner.n_updates_due()
+            with flush_denormals():
+                record_losses(self, **self.critic_learner.train(first, self._n_critic_updates))
+        super()._train_if_due(episodes)
+
     def train(self, n_rounds: int) -> None:
         """The evaluator steps of ``n_rounds`` rounds, then the generator steps (Algorithm 1, lines 8-15)."""
         self._update_scalers()
@@ -304,9 +310,6 @@ class GoGePo(GeneratorAlgorithm):
         self._n_updates += n_rounds
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         record_losses(self, evaluator_loss=evaluator_losses, generator_loss=generator_losses)
-        if self.critic_learner is not None:
-            first, self._n_critic_updates = self._n_critic_updates, self.critic_learner.n_updates_due()
-            record_losses(self, **self.critic_learner.train(first, self._n_critic_updates))
 
     def train_evaluator(self) -> th.Tensor:
         """One gradient step on (V(theta) - R)^2 over stored noisy policies; returns the loss (nan: no step)."""
@@ -326,14 +329,14 @@ class GoGePo(GeneratorAlgorithm):
         layers = self.policy.generate_layers(samples.returns)
         commands = self.policy.return_scaler(samples.returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
-        coef, parts = self.imitation_coef, [samples.elite_counts, samples.even_counts]
+        parts = [(self.imitation_coef, samples.elite_counts), (self.imitation_coef, samples.even_counts)]
         if self.critic_learner is not None:
-            coef, parts = self.critic_learner.settings.imitation_coef, [samples.counts]
-        if coef:
+            parts.append((self.critic_learner.settings.imitation_coef, samples.critic_counts))
+        if any(coef for coef, _ in parts):
             policy_weights, stored = self.policy.layout.join(layers), self.stored_weights(samples.policy_weights)
             fan_in = self.policy.layout.fan_in().to(self.device)  # so that a weight's error is in units of the noise
             distances = weight_distances(policy_weights, stored, fan_in)
-            for counts in parts:
+            for coef, counts in parts:
                 loss = loss + coef * batch_mean(distances, counts)
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)

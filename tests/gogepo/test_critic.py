@@ -83,7 +83,7 @@ def test_steps_are_stored_as_they_were():
 def test_all_kinds_act_and_are_logged():
     model = make()
     recorder = record_logs(model)
-    model.learn(300, log_interval=1)
+    model.learn(500, log_interval=1)
     assert set(model.replay_buffer.stored_kinds) == {BEST, PROBE, ACTOR, REFINED}
     logged = {name for _, values in recorder.entries for name in values}
     assert {"train/critic_loss", "train/actor_loss", "rollout/ep_rew_actor", "rollout/ep_rew_refined"} <= logged
