@@ -3,32 +3,18 @@
 Paper: Faccio, Herrmann, Ramesh, Kirsch, Schmidhuber, "Goal-Conditioned Generators of Deep Policies", AAAI 2023,
 https://arxiv.org/abs/2207.01570. Reference code: https://github.com/IDSIA/GoGePo.
 
-Differences from the paper, in the default preset (``presets.PAPER`` undoes those marked *):
+Differences from the paper, in the default preset (docs/gogepo.md has the reasons; ``presets.PAPER`` undoes those marked *):
 
-- * Returns and commands are standardized by the mean and standard deviation of the returns in the buffer, or more, so
-  that the best is at most 3; no return range is needed for each env. The paper divides commands by a given span and
-  predicts raw returns.
-- * The exploration noise of a layer is ``weight_noise_std / sqrt(n_in)``, so that a noisy policy behaves like a freshly
-  initialized network at any width, and falls during the training. The paper adds 0.1 to all weights.
-- * The next command is the best return so far. The paper adds 20 return units.
-- * Half of each batch, the elites, is drawn by rank of return instead of age, so a rare success is not forgotten. The
-  generator is pulled towards their weights (``imitation_coef``): V alone often does not lead it there.
-- On request, some candidates probe: they act without noise on commands from the whole range of returns
-  (``probe_fraction``). Part of each batch is drawn evenly over the returns they earned (``even_fraction``), and imitated,
-  too. With candidates at the best command alone, nobody tells the generator what its policies for other returns earn.
-- * Episodes that fall behind the best ten end early, where all last equally long (``prune_after``): more policies are tried
-  in the same env steps.
-- * Before the training begins, policies are drawn around the untrained generator's (``n_warm_up_episodes``).
-- * Five independent evaluators, whose losses are averaged: the generator keeps to policies that they agree on.
-- * Generated weights are bounded: the evaluator's gradient may drive them up without end.
-- * Policies of 2x64 units, probing states drawn from N(0, 1), smaller hypernetworks, other learning rates, and gradient
-  steps that follow the number of env steps rather than episodes.
-- One bias embedding a row of tiles * and probing actions in [-1, 1] * rather than in the env's units.
-- A Box's bounds may differ between dimensions, and actions may be Discrete (argmax; probing actions are the logits).
-- * Stored policies go on acting as they did when the observation statistics change (``fold_normalization``).
-- Observation statistics change between iterations only, not inside an episode, and their variance is unbiased by the
-  aliasing slip of the reference code.
-- Noise and env resets are seeded; the reference code seeds neither envs nor buffer sampling.
+- * Returns and commands are standardized by the returns in the buffer; the next command is the best return so far.
+- * The noise of a layer is ``weight_noise_std / sqrt(n_in)``, and falls during the training.
+- * Half of each batch, the elites, is drawn by rank of return; the generator is pulled towards their weights.
+- * Episodes that fall behind the best ten end early, where all last equally long; training begins after a warm-up.
+- * Five independent evaluators, bounded weights, smaller networks, other learning rates, probing states from N(0, 1).
+- * Stored policies go on acting as they did when the observation statistics change.
+- On request, some candidates probe: they act without noise on commands from the whole range of returns.
+- On request, a state critic learns from each step, and makes candidates of its own.
+- Box bounds may differ between dimensions, and actions may be Discrete (argmax; probing actions are the logits).
+- Observation statistics change between iterations only. Noise, env resets and buffer sampling are seeded.
 """
 
 from __future__ import annotations
@@ -48,6 +34,7 @@ from sb3_gogepo.base.logs import record_losses
 from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, REFINED, PolicyBuffer
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule
+from sb3_gogepo.envs import attribute_of
 from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share
 from sb3_gogepo.gogepo.critic_learner import CriticLearner, CriticSettings
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
@@ -60,6 +47,8 @@ from sb3_gogepo.rollouts.rollout import Episode
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
 #: With 3, actors saturate.
 CRITIC_WEIGHT_BOUND = 6.0
+#: Where it has been measured (docs/howto/state_critic.md)
+CRITIC_HELPS = ("HalfCheetah", "Hopper")
 #: Of the env steps in which the noise falls: warming up takes no larger share of them.
 MAX_WARM_UP = 0.1
 
@@ -230,17 +219,22 @@ class GoGePo(GeneratorAlgorithm):
     @property
     def critic_learner(self) -> CriticLearner | None:
         """Trains the state critic; None without one."""
-        policy, transitions = self.policy, self.replay_buffer.transitions
+        policy, transitions, settings = self.policy, self.replay_buffer.transitions, CriticSettings.of(self.critic_kwargs)
         if policy.critic is None or transitions is None:
             return None
         optimizers = (policy.critics_optimizer, policy.actor_optimizer)
-        settings = CriticSettings.of(self.critic_kwargs)
         return CriticLearner(settings, policy.critic, optimizers, policy.normalizer, transitions)
 
     @property
     def keeps_steps(self) -> bool:
         """A critic learns from them."""
         return self.use_critic
+
+    def _start_learning(self, *args: Any, **kwargs: Any) -> Any:
+        spec = attribute_of(self.env, "spec") if self.env is not None else None
+        if self.verbose >= 1 and not self.use_critic and spec is not None and spec.id.split("-")[0] in CRITIC_HELPS:
+            print(f"{spec.id} is learned in far fewer env steps with use_critic=True, which learns from each step, too.")
+        return super()._start_learning(*args, **kwargs)
 
     def _return_scale(self) -> float:
         return float(self.policy.return_scaler.scale)

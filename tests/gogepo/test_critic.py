@@ -236,3 +236,12 @@ def test_settings_are_complete():
         line.split()[1].rstrip(":") for line in CriticSettings.__doc__.splitlines() if line.strip().startswith(":param")
     ]
     assert documented == list(CriticSettings._fields)
+
+
+def test_says_where_it_would_help(capsys):
+    arguments = {**SMALL[GoGePo], "verbose": 1}
+    GoGePo("MlpPolicy", "HalfCheetah-v5", **arguments).learn(1)
+    assert "HalfCheetah-v5 is learned in far fewer env steps with use_critic=True" in capsys.readouterr().out
+    GoGePo("MlpPolicy", "HalfCheetah-v5", use_critic=True, critic_kwargs=CRITIC, **arguments).learn(1)
+    GoGePo("MlpPolicy", "Pendulum-v1", **arguments).learn(1)
+    assert "use_critic=True" not in capsys.readouterr().out
