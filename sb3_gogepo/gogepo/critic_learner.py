@@ -7,17 +7,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
 from torch.nn.functional import mse_loss
 
 from sb3_gogepo.buffers.policy_buffer import ACTOR
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer, Transitions
 from sb3_gogepo.checks import check_fraction, check_number, check_sizes
+from sb3_gogepo.envs import attribute_of
 from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import ObservationNormalizer
 from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.networks.state_critic import StateCritic
 from sb3_gogepo.rollouts.rollout import Episode
 
+#: Where a critic helps, as measured (docs/howto/state_critic.md)
+CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d")
 #: Observations in which the size of a policy's noise is measured
 N_NOISE_OBSERVATIONS = 256
 
@@ -214,3 +218,10 @@ class CriticLearner:
             change = (self.critic.act(weights + size * noise, observations) - actions).square().mean().sqrt().item()
             size = min(size * self.settings.action_change / max(change, 1e-3), 1.0)
         return weights + size * noise
+
+
+def say_where_it_helps(env: VecEnv | None) -> None:
+    """Print a line if the env is one where a critic is known to help."""
+    spec = None if env is None else attribute_of(env, "spec")
+    if spec is not None and spec.id.split("-")[0] in CRITIC_HELPS:
+        print(f"{spec.id} is learned in far fewer env steps with use_critic=True, which learns from each step, too.")

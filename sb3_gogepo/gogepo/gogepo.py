@@ -11,8 +11,7 @@ Differences from the paper, in the default preset (docs/gogepo.md has the reason
 - * Episodes that fall behind the best ten end early, where all last equally long; training begins after a warm-up.
 - * Five independent evaluators, bounded weights, smaller networks, other learning rates, probing states from N(0, 1).
 - * Stored policies go on acting as they did when the observation statistics change.
-- On request, some candidates probe: they act without noise on commands from the whole range of returns.
-- On request, a state critic learns from each step, and makes candidates of its own.
+- On request, some candidates probe other returns than the best, and a state critic makes some of the candidates.
 - Box bounds may differ between dimensions, and actions may be Discrete (argmax; probing actions are the logits).
 - Observation statistics change between iterations only. Noise, env resets and buffer sampling are seeded.
 """
@@ -34,9 +33,8 @@ from sb3_gogepo.base.logs import record_losses
 from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, REFINED, PolicyBuffer
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule
-from sb3_gogepo.envs import attribute_of
 from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share
-from sb3_gogepo.gogepo.critic_learner import CriticLearner, CriticSettings
+from sb3_gogepo.gogepo.critic_learner import CriticLearner, CriticSettings, say_where_it_helps
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.denormals import flush_denormals
 from sb3_gogepo.networks.losses import batch_mean, evaluator_loss, generator_loss, weight_distances
@@ -47,8 +45,6 @@ from sb3_gogepo.rollouts.rollout import Episode
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
 #: With 3, actors saturate.
 CRITIC_WEIGHT_BOUND = 6.0
-#: Where it has been measured (docs/howto/state_critic.md)
-CRITIC_HELPS = ("HalfCheetah", "Hopper")
 #: Of the env steps in which the noise falls: warming up takes no larger share of them.
 MAX_WARM_UP = 0.1
 
@@ -60,8 +56,7 @@ class GoGePo(GeneratorAlgorithm):
     :class:`~sb3_gogepo.base.generator_algorithm.GeneratorAlgorithm` for the parameters that are not listed here and
     :class:`~sb3_gogepo.gogepo.policies.GoGePoPolicy` for ``policy_kwargs``.
 
-    Where a default equals ``presets.PAPER``, the original code is its source; the others come from the runs listed in the
-    documentation under "What was tried" and, for learning rates and network sizes, from a prototype before them.
+    Defaults that differ from ``presets.PAPER`` come from the runs in the documentation's "What was tried".
 
     :param learning_rate: of the generator; a number or a schedule.
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
@@ -231,9 +226,8 @@ class GoGePo(GeneratorAlgorithm):
         return self.use_critic
 
     def _start_learning(self, *args: Any, **kwargs: Any) -> Any:
-        spec = attribute_of(self.env, "spec") if self.env is not None else None
-        if self.verbose >= 1 and not self.use_critic and spec is not None and spec.id.split("-")[0] in CRITIC_HELPS:
-            print(f"{spec.id} is learned in far fewer env steps with use_critic=True, which learns from each step, too.")
+        if self.verbose and not self.use_critic:
+            say_where_it_helps(self.env)
         return super()._start_learning(*args, **kwargs)
 
     def _return_scale(self) -> float:
@@ -335,6 +329,12 @@ class GoGePo(GeneratorAlgorithm):
         loss = step_if_finite(self.policy.generator_optimizer, loss)
         self.policy.evaluator.requires_grad_(True)
         return loss
+
+    def _command_the_best(self) -> None:
+        """With a critic, what the evaluators expect of the best command, if less: its record may be one lucky episode."""
+        super()._command_the_best()
+        if self.use_critic:
+            self.policy.command = min(self.command, float(self.policy.predict_returns([self.command])[0]))
 
     def _update_scalers(self) -> None:
         """Without a given return range, scale by the returns in the buffer."""

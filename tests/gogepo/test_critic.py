@@ -117,6 +117,15 @@ def test_refined_policies_are_worth_more_to_the_critic():
     assert value(learner.refine(weights)) > value(weights)
 
 
+def test_final_command_is_what_the_evaluators_expect_of_the_best():
+    model = make().learn(100)
+    expected = model.policy.predict_returns([model.best_return])[0]
+    assert model.command == pytest.approx(min(model.best_return, expected), rel=1e-6)
+    model.best_return = 1e4  # one lucky episode
+    model.command = None
+    assert model.command < 1e3
+
+
 # ---------------------------------------------------------------------- who acts
 
 
