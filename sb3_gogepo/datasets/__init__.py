@@ -1,10 +1,9 @@
 """Offline datasets of any quality, in Minari's format. Needs the extra ``datasets``."""
 
-import importlib.util
-
-if any(importlib.util.find_spec(name) is None for name in ("minari", "h5py")):
-    raise ImportError('datasets are written by Minari, into HDF5: pip install "sb3-gogepo[datasets]"')
-
-from sb3_gogepo.datasets.writing import LevelDataset, write_datasets
+try:
+    from sb3_gogepo.datasets.assembly import LevelDataset
+    from sb3_gogepo.datasets.writing import write_datasets
+except ModuleNotFoundError as error:
+    raise ImportError(f'datasets are written by Minari: pip install "sb3-gogepo[datasets]" ({error})') from error
 
 __all__ = ["LevelDataset", "write_datasets"]

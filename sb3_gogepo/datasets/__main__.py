@@ -14,7 +14,8 @@ from typing import Any
 import torch as th
 
 from sb3_gogepo import UDRLPG, GoGePo
-from sb3_gogepo.datasets.writing import LevelDataset, write_datasets
+from sb3_gogepo.datasets.assembly import LevelDataset
+from sb3_gogepo.datasets.writing import write_datasets
 from sb3_gogepo.errors import NonFiniteError
 
 ALGORITHMS: dict[str, Any] = {"gogepo": GoGePo, "udrlpg": UDRLPG}

@@ -29,7 +29,7 @@ class Level(NamedTuple):
 def choose_levels(
     command_range: tuple[float, float], levels: Sequence[float] | None, returns: Sequence[float] | None
 ) -> list[Level]:
-    """The levels that ``levels`` or ``returns`` stand for; with neither, :data:`DEFAULT_LEVELS`.
+    """The levels that ``levels`` or ``returns`` stand for; with neither, ``DEFAULT_LEVELS``.
 
     :raises ValueError: naming the argument, if both or none of a kind are given, or one is out of range or given twice.
     """

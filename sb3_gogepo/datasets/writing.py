@@ -5,28 +5,32 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
-import minari
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
-from minari.data_collector import EpisodeBuffer
-from minari.data_collector.callbacks import EpisodeMetadataCallback
 from minari.dataset.minari_storage import MinariStorage
-from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 from tqdm.auto import tqdm
 
 from sb3_gogepo.base.command_sweep import warn_if_out_of_range
 from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm
 from sb3_gogepo.checks import check_number
+from sb3_gogepo.datasets.assembly import (
+    LevelDataset,
+    Part,
+    assemble,
+    check_metadata,
+    check_space,
+    describe,
+    let_appear,
+    recipe_of,
+    spec_of,
+    summarize,
+)
 from sb3_gogepo.datasets.levels import Level, choose_levels, ids_of
 from sb3_gogepo.datasets.recording import Act, Recording, Steps, run_episode, seed_of, writing_into
 from sb3_gogepo.envs import make_env
@@ -36,29 +40,6 @@ from sb3_gogepo.saving.atomic_files import write_atomically
 RECIPE_FILE = "recipe.json"
 #: in the folder of a run: datasets that are being put together
 WHOLE = "whole"
-
-
-class LevelDataset(NamedTuple):
-    """What was recorded of one level.
-
-    :param dataset_id: for ``minari.load_dataset``.
-    :param share: of the way from the lowest to the highest command; None where a return was given.
-    :param command: the return that was asked for.
-    :param achieved: mean return in the unit of commands, that is with ``alive_bonus_offset`` added to each reward.
-    :param achieved_std: standard deviation of these returns.
-    :param mean_return: mean of the env's own returns, as they are in the dataset.
-    :param n_episodes: in the dataset.
-    :param n_steps: in the dataset.
-    """
-
-    dataset_id: str
-    share: float | None
-    command: float
-    achieved: float
-    achieved_std: float
-    mean_return: float
-    n_episodes: int
-    n_steps: int
 
 
 def write_datasets(
@@ -118,22 +99,6 @@ def write_datasets(
             made.close()
 
 
-def check_metadata(metadata: Any) -> dict[str, Any]:
-    """``metadata`` as Minari takes it: authors are a set.
-
-    :raises ValueError: if it is no dict of what JSON can hold.
-    """
-    try:
-        for name in ("author", "author_email"):
-            if name in metadata:
-                authors = metadata[name]
-                metadata = {**metadata, name: {authors} if isinstance(authors, str) else set(authors)}
-        json.dumps({**metadata}, default=sorted)
-    except TypeError as error:
-        raise ValueError(f"metadata must be a dict of what JSON can hold, got {metadata!r}: {error}") from error
-    return metadata
-
-
 def check_env(env: Any, model: GeneratorAlgorithm) -> gym.Env:
     """The env, if the model can act in it.
 
@@ -167,7 +132,7 @@ class _Run:
         self.bar = partial(tqdm, disable=not progress_bar)
         path = get_dataset_path(dataset_id)
         self.folder = path.with_name(f".{path.name}.unfinished")  # Minari lists no hidden folders
-        self.env_spec = _spec_of(env)
+        self.env_spec = spec_of(env)
         weights = model.policy.generate_calibrated([level.command for level in levels]).cpu()
         normalizer = model.policy.normalizer
         #: the policies of the levels
@@ -202,7 +167,7 @@ class _Run:
         begun = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else None
         for id_ in dict.fromkeys([*self.ids, self.dataset_id]):
             path = get_dataset_path(id_)
-            if path.exists() and not (begun == self.recipe and _recipe_of(path) == self.recipe):  # else killed in `publish`
+            if path.exists() and not (begun == self.recipe and recipe_of(path) == self.recipe):  # else killed in `publish`
                 raise ValueError(f"dataset_id must be a new one, got {self.dataset_id!r}: there is '{path}' already")
         if begun not in (None, self.recipe):
             changed = [name for name, value in self.recipe.items() if begun.get(name) != value]
@@ -232,11 +197,6 @@ class _Run:
     def _run_episode(self, act: Act, name: str, number: int) -> Steps:
         return run_episode(self.env, act, seed_of(self.seed, name, number))
 
-    def _new_storage(self, path: Path) -> MinariStorage:
-        """An empty storage for episodes of the env."""
-        space, action_space = self.env.observation_space, self.env.action_space
-        return MinariStorage.new(path, observation_space=space, action_space=action_space, env_spec=self.env_spec)
-
     def reference_scores(self, n_eval_episodes: int) -> dict[str, Any]:
         """Mean returns of random actions and of the best command, under Minari's names."""
         space = copy.deepcopy(self.env.action_space)
@@ -253,96 +213,34 @@ class _Run:
 
         :param metadata: of all of them.
         """
+        whole = self.folder / WHOLE
+        shutil.rmtree(whole, ignore_errors=True)  # of a run that was killed
+        recordings = [self._recording_of(level) for level in self.levels]
+        new_storage = partial(
+            MinariStorage.new,
+            observation_space=self.env.observation_space,
+            action_space=self.env.action_space,
+            env_spec=self.env_spec,
+        )
         try:
             with writing_into(self.folder):
-                written = [self._summarize(level, id_) for level, id_ in zip(self.levels, self.ids, strict=True)]
-                for level, one in zip(self.levels, written, strict=True):
-                    self._assemble(one.dataset_id, [level], [one], metadata)
-                if len(self.levels) > 1:
-                    self._assemble(self.dataset_id, self.levels, written, {"combined_datasets": self.ids, **metadata})
-                self._let_appear()
+                check_space(self.folder, recordings, n_copies=min(len(self.levels), 2))
+                offset = self.model.alive_bonus_offset
+                parts = [
+                    Part(level, recording, summarize(id_, level, recording, offset))
+                    for id_, level, recording in zip(self.ids, self.levels, recordings, strict=True)
+                ]
+                # a single level has no other dataset than that of all levels
+                of_ids = {**{id_: [part] for id_, part in zip(self.ids, parts, strict=True)}, self.dataset_id: parts}
+                for id_, of_id in of_ids.items():
+                    path = whole / get_dataset_path(id_).name / "data"
+                    path.parent.mkdir(parents=True)
+                    of_all = {**describe(of_id, self.recipe), **metadata}
+                    if len(of_id) > 1:
+                        of_all["combined_datasets"] = self.ids
+                    assemble(new_storage(path), id_, of_id, of_all, partial(self.bar, desc=id_, unit="episode"))
+                let_appear(whole, [*self.ids, self.dataset_id])
         finally:
-            shutil.rmtree(self.folder / WHOLE, ignore_errors=True)
+            shutil.rmtree(whole, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-        return written
-
-    def _let_appear(self) -> None:
-        """Move what is put together to where Minari looks."""
-        namespace = "/".join(self.dataset_id.split("/")[:-1])
-        if namespace and namespace not in list_local_namespaces():
-            create_namespace(namespace)
-        for id_ in dict.fromkeys([*self.ids, self.dataset_id]):
-            path = get_dataset_path(id_)
-            if not path.exists():
-                os.replace(self.folder / WHOLE / path.name, path)
-
-    def _summarize(self, level: Level, id_: str) -> LevelDataset:
-        recording = self._recording_of(level)
-        sums, lengths = np.array([(episode.rewards.sum(), len(episode.rewards)) for episode in recording.episodes()]).T
-        achieved = sums + self.model.alive_bonus_offset * lengths
-        return LevelDataset(
-            dataset_id=id_,
-            share=level.share,
-            command=level.command,
-            achieved=float(achieved.mean()),
-            achieved_std=float(achieved.std()),
-            mean_return=float(sums.mean()),
-            n_episodes=len(sums),
-            n_steps=int(lengths.sum()),
-        )
-
-    def _describe(self, written: list[LevelDataset]) -> dict[str, Any]:
-        """A dataset's metadata, for Minari and for readers."""
-        asked = ", ".join(
-            f"{level.command:g} (achieved: {level.achieved:.4g} +- {level.achieved_std:.2g})" for level in written
-        )
-        offset = self.model.alive_bonus_offset
-        unit = f", with {offset:g} added to each reward" if offset else ""
-        return {
-            "algorithm_name": self.recipe["algorithm"],
-            "description": f"Noise-free policies that one {self.recipe['algorithm']} generated for the return{unit}: {asked}.",
-            "sb3_gogepo": {"recipe": self.recipe, "levels": [level._asdict() for level in written]},
-        }
-
-    def _assemble(self, id_: str, levels: list[Level], written: list[LevelDataset], metadata: dict[str, Any]) -> None:
-        """Write a whole dataset, which Minari does not see yet."""
-        metadata = {**self._describe(written), **metadata, "dataset_id": id_, "minari_version": minari.__version__}
-        n_episodes = sum(one.n_episodes for one in written)
-        path = self.folder / WHOLE / get_dataset_path(id_).name / "data"
-        shutil.rmtree(path.parent, ignore_errors=True)  # of a run that was killed
-        path.parent.mkdir(parents=True)
-        storage = self._new_storage(path)
-        storage.update_metadata(metadata)
-        of_episodes: list[dict[str, Any]] = []
-
-        def episodes() -> Iterator[EpisodeBuffer]:
-            rewards_of = EpisodeMetadataCallback()
-            for level in levels:
-                asked = {"command": level.command} if level.share is None else {"command": level.command, "level": level.share}
-                for episode in self._recording_of(level).episodes():
-                    of_episodes.append({**rewards_of({"rewards": episode.rewards}), **asked})
-                    yield episode.to_buffer()
-
-        storage.update_episodes(self.bar(episodes(), total=n_episodes, desc=id_, unit="episode"))
-        storage.update_episode_metadata(of_episodes)
-
-
-def _recipe_of(dataset: Path) -> dict[str, Any] | None:
-    """What a dataset of ours was made by; None: it is not ours."""
-    try:
-        return MinariStorage.read_raw_metadata(dataset / "data")["sb3_gogepo"]["recipe"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _spec_of(env: gym.Env) -> EnvSpec | None:
-    """The env's spec, if it can be written."""
-    try:
-        if env.spec is not None:
-            env.spec.to_json()
-            return env.spec
-        reason = "it has no spec"
-    except (TypeError, ValueError) as error:
-        reason = str(error)
-    warnings.warn(f"env cannot be made again from the dataset: {reason}", stacklevel=4)
-    return None
+        return [part.summary for part in parts]

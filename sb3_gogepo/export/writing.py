@@ -185,7 +185,7 @@ def check_actions(model: Any, command: float | None, acting: Acting, n_rows: int
 
     :param n_rows: observations a command.
     :param seed: of the observations.
-    :raises RuntimeError: if an action differs by more than :data:`TOLERANCE` allows.
+    :raises RuntimeError: if an action differs by more than ``TOLERANCE`` allows.
     """
     normalizer, rng = model.policy.normalizer, np.random.default_rng(seed)
     mean, std = normalizer.mean.cpu().numpy(), normalizer._divisor().cpu().numpy()
