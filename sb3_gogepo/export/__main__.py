@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         model = ALGORITHMS[options.algo].load(options.model, device="cpu")
         path = model.export(options.out, command=options.command)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         parser.error(str(error))
     low, high = model.command_range
     inputs = f"observation (n, {model.observation_space.shape[0]})"
