@@ -24,7 +24,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-autodoc_mock_imports = ["matplotlib"]  # the extra `docs` does not bring it
+autodoc_mock_imports = ["matplotlib", "minari", "tqdm"]  # the extra `docs` does not bring them
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 90
 

@@ -18,12 +18,18 @@ TABLES = runpy.run_path(str(DOCS / "tables.py"))
 MAX_STEPS = 600
 #: the number of env steps in `.learn(20_000)`, `.learn(1e6, ...)` or `.learn(total_timesteps=2e4)`
 LEARN_STEPS = re.compile(r"(?<=\.learn\()(total_timesteps=)?(\d[\d_.]*(?:e\d+)?)")
+#: and those that are recorded, in `n_steps=20_000`
+RECORDED_STEPS = re.compile(r"(?<=\bn_steps=)()(\d[\d_.]*)")
+#: pages that need more than the extras that all tests need
+NEEDED = {"docs/howto/datasets.md": ("minari", "h5py"), "docs/howto/export.md": ("onnx", "onnxscript", "onnxruntime")}
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def shorten(code):
-    """Learn for MAX_STEPS steps at most: the only difference between what readers and this test run."""
-    return LEARN_STEPS.sub(lambda match: f"{match[1] or ''}{min(float(match[2]), MAX_STEPS):g}", code)
+    """Learn and record for MAX_STEPS steps at most: the only difference between what readers and this test run."""
+    for pattern in (LEARN_STEPS, RECORDED_STEPS):
+        code = pattern.sub(lambda match: f"{match[1] or ''}{min(float(match[2]), MAX_STEPS):g}", code)
+    return code
 
 
 def python_blocks(page):
@@ -39,6 +45,7 @@ def python_blocks(page):
         ("model.learn(1e6, progress_bar=True)", "model.learn(600, progress_bar=True)"),
         ("model.learn(total_timesteps=2e4)", "model.learn(total_timesteps=600)"),
         ("model.learn(50)", "model.learn(50)"),
+        ("write(model, n_steps=20_000, n_eval_episodes=20)", "write(model, n_steps=600, n_eval_episodes=20)"),
     ],
 )
 def test_only_steps_are_shortened(code, shortened):
@@ -52,7 +59,10 @@ def test_only_steps_are_shortened(code, shortened):
     + [f"docs/howto/{page.name}" for page in sorted((DOCS / "howto").glob("*.md"))],
 )
 def test_examples_run(page, tmp_path, monkeypatch):
+    for name in NEEDED.get(page, ()):
+        pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     plt.switch_backend("Agg")
     blocks = python_blocks(ROOT / page)
     assert blocks

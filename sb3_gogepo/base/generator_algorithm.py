@@ -8,8 +8,10 @@ One iteration: choose commands, generate policies, add noise to their weights, r
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -231,6 +233,24 @@ class GeneratorAlgorithm(CommandAlgorithm):
         policy = self.policy.generate_policy(command)
         warn_if_out_of_range(self, [command])
         return policy
+
+    def export(self, path: str | os.PathLike[str], command: float | None = None) -> Path:
+        """Write a file that acts as ``predict(deterministic=True)`` without this package: ONNX, or a torch.export program.
+
+        See :func:`~sb3_gogepo.export.export_model`. ONNX needs the extra ``export``.
+
+        :param path: ``.onnx`` or ``.pt2``; ``.onnx`` is added to a path without suffix.
+        :param command: the return, in return units, whose policy is written; None: the whole generator, a policy with a
+            knob, whose inputs are ``observation`` and ``command``.
+        :return: the file.
+        :raises ValueError: naming the argument, for what cannot be exported. Nothing is written then.
+        """
+        from sb3_gogepo.export import export_model  # few models are exported
+
+        written = export_model(self, path, command)
+        if command is not None:
+            warn_if_out_of_range(self, [command])
+        return written
 
     def calibrate(
         self, env: GymEnv | None = None, n_commands: int = 21, n_eval_episodes: int = 10, seed: int = 0
