@@ -44,7 +44,7 @@ def main() -> None:
         report = path.with_name("report")
         stages = load_stages(path.with_name("stages.pt"))
         title = f"GoGePo on Swimmer-v5, {model.num_timesteps:,} env steps"
-        write_report(model, report, title=title, stages=stages, film_env=env)
+        write_report(model, report, title=title, stages=stages, n_eval_episodes=3, film_env=env)
     figures = DOCS / "figures" / "gallery"
     figures.mkdir(parents=True, exist_ok=True)
     for name in ("films.gif", "films.png", "commands.png", "map.png", "probing_states.png"):
