@@ -32,6 +32,7 @@ def cell(kind: str, text: str, number: int) -> dict[str, Any]:
 
 def make_notebook(page: str) -> str:
     """The notebook's JSON: a code cell for each Python block, a Markdown cell for what stands between."""
+    page = page.replace(",\nor as a [notebook](quickstart.ipynb)", "")
     page = re.sub(r"\[\]\(([\w/]+\.md)\)", link, page)
     heading, rest = page.split("\n", 1)
     cells = []
