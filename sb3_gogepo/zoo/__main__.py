@@ -49,7 +49,8 @@ def main() -> None:
     if script == "push_to_hub":
         module = importlib.import_module("huggingface_sb3.push_to_hub")
         hub.restore_generate_metadata(module)
-        hub.correct_model_cards(importlib.import_module("huggingface_hub.repocard"), hub.remember_model(module))
+        n_films = 0 if "--no-render" in arguments else 5
+        hub.correct_model_cards(importlib.import_module("huggingface_hub.repocard"), hub.remember_model(module), n_films)
         if "--dry-run" in arguments:
             arguments.remove("--dry-run")
             huggingface_hub: Any = importlib.import_module("huggingface_hub")

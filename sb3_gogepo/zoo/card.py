@@ -31,14 +31,15 @@ def read_names(card: str) -> Names | None:
     return None if match is None else Names(*match.groups())
 
 
-def add_sections(card: str, model: Any, folder: Path) -> str:
+def add_sections(card: str, model: Any, folder: Path, n_films: int) -> str:
     """The card with our sections; their pictures and the page go to ``folder / "report"``.
 
     A model that does not act on commands, or that has seen no episode, has RL Zoo's card.
 
     :param card: RL Zoo's.
-    :param model: which was evaluated. It is filmed if its env renders.
+    :param model: which was evaluated.
     :param folder: of the repository.
+    :param n_films: number of commands that are filmed.
     """
     names = read_names(card)
     if names is None or not isinstance(model, CommandAlgorithm) or model.best_return is None:
@@ -54,7 +55,7 @@ def add_sections(card: str, model: Any, folder: Path) -> str:
         evaluations=None,
         n_commands=N_COMMANDS,
         n_eval_episodes=N_EVAL_EPISODES,
-        n_films=5 if getattr(model.env, "render_mode", None) == "rgb_array" else 0,
+        n_films=n_films,
         film_env=None,
     )
     film = "![One episode of each of five commands](report/films.gif)\n\n" if report.films else ""

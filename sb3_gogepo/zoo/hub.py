@@ -39,11 +39,12 @@ def remember_model(push_to_hub: Any) -> list[Any]:
     return models
 
 
-def correct_model_cards(repocard: Any, models: Sequence[Any] = ()) -> None:
+def correct_model_cards(repocard: Any, models: Sequence[Any] = (), n_films: int = 0) -> None:
     """Let the cards of this package's models say how to install it, as RL Zoo alone cannot load them, and what they can.
 
     :param repocard: the module ``huggingface_hub.repocard``.
     :param models: of :func:`remember_model`. The last one's commands, pictures and films are on the card.
+    :param n_films: number of commands that are filmed.
     """
     original = repocard.metadata_save
 
@@ -54,7 +55,7 @@ def correct_model_cards(repocard: Any, models: Sequence[Any] = ()) -> None:
             card = card.replace(INSTALL, INSTALL_WITH_US)
             if models:
                 print("Model card: a report of the model's commands is added")
-                card = add_sections(card, models[-1], Path(path).parent)
+                card = add_sections(card, models[-1], Path(path).parent, n_films)
             Path(path).write_text(card, encoding="utf-8")
         original(path, metadata)
 
