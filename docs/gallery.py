@@ -40,7 +40,9 @@ def main() -> None:
     model.load_replay_buffer(path.with_name("replay_buffer.pt"))
     with renderer():
         env = gym.make("Swimmer-v5", render_mode="rgb_array", width=480, height=120)
-        env.get_wrapper_attr("mujoco_renderer").default_cam_config = LANE
+        mujoco_renderer = env.get_wrapper_attr("mujoco_renderer")
+        mujoco_renderer.default_cam_config = LANE
+        mujoco_renderer.model.vis.quality.shadowsize = 0  # shadows take most of the time on a CPU
         report = path.with_name("report")
         stages = load_stages(path.with_name("stages.pt"))
         title = f"GoGePo on Swimmer-v5, {model.num_timesteps:,} env steps"
