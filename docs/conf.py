@@ -13,7 +13,7 @@ copyright = author
 release = version = sb3_gogepo.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-exclude_patterns = ["_build", "benchmarks/*"]  # benchmarks.md includes the latter
+exclude_patterns = ["_build", "benchmarks/*", "pages/*"]  # benchmarks.md includes the latter
 html_theme = "furo"
 html_title = f"sb3_gogepo {release}"
 html_copy_source = False

@@ -4,7 +4,8 @@ A page names what it wants in a comment, and the table stands between it and ``<
 
 - ``<!-- defaults: GoGePo -->``: defaults beside the paper's values, from the signatures and ``presets``;
 - ``<!-- policy defaults: GoGePo -->``: the same of ``policy_kwargs``;
-- ``<!-- tried`` and lines such as ``12: what it was``: rows of ``benchmarks/results/tried.csv``.
+- ``<!-- tried`` and lines such as ``12: what it was``: rows of ``benchmarks/results/tried.csv``;
+- ``<!-- results -->``: returns, time and commands met beside other algorithms, from the reports in ``docs/benchmarks``.
 """
 
 import csv
@@ -20,12 +21,16 @@ from sb3_gogepo.networks.policies import GeneratorPolicy
 
 DOCS = Path(__file__).parent
 TRIED = DOCS.parent / "benchmarks" / "results" / "tried.csv"
-TABLE = re.compile(r"(<!-- (defaults: |policy defaults: |tried\n)(.*?)-->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- (defaults: |policy defaults: |tried\n|results )(.*?)-->\n).*?(?=<!-- end -->)", re.DOTALL)
 #: algorithm -> the paper's preset and its name, constructors of the algorithm and of its policy
 ALGORITHMS: dict[str, tuple[dict[str, Any], str, list[Callable], list[Callable]]] = {
     "GoGePo": (presets.PAPER, "PAPER", [GoGePo], [GeneratorPolicy, GoGePoPolicy]),
     "UDRLPG": (presets.UDRLPG_PAPER, "UDRLPG_PAPER", [UDRLPG], [GeneratorPolicy]),
 }
+
+#: env -> return whose time is told
+GOALS = {"Swimmer-v3": "300", "Hopper-v3": "1000", "InvertedPendulum-v2": "950", "MountainCarContinuous-v0": "90"}
+BESIDE = {"gogepo": "GoGePo", "ars": "ARS", "td3": "TD3", "sac": "SAC"}
 
 
 def show(value: Any) -> str:
@@ -63,11 +68,43 @@ def tried(wanted: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def cells(name: str) -> list[list[str]]:
+    """Rows of all tables of a page in ``docs/benchmarks``, headers among them."""
+    lines = (DOCS / "benchmarks" / name).read_text(encoding="utf-8").splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("| ") or line.startswith("|  |")
+    ]
+
+
+def results() -> str:
+    """Three results: return at the end, CPU time to a return, how closely commands are met."""
+    paper, commands = cells("paper.md"), cells("commands.md")
+    start = next(i for i, row in enumerate(paper) if row[:2] == ["", "Swimmer-v3"])
+    header = paper[start]
+    finals = {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in paper[start + 1 :] if len(row) == len(header)}
+    minutes = {(row[0], row[1], row[2].strip("`")): row[7] or row[4] for row in paper if len(row) == 8}
+    met = {row[0]: row[4].split(" ")[0] for row in commands if row[1:2] == ["`gogepo`"] and len(row) == 9}
+    lines = ["| | " + " | ".join(GOALS) + " |", "|---" * (len(GOALS) + 1) + "|"]
+    for label, name in BESIDE.items():
+        entries = []
+        for env, goal in GOALS.items():
+            final, time = finals[label][env], minutes.get((env, goal, label), "not run")
+            reached = f"in {time} min" if time[:1].isdigit() else time
+            entries.append(f"{final.split()[0]} after {final.split()[-2]}<br>{int(goal):,} {reached}")
+        lines.append(f"| {name} | " + " | ".join(entries) + " |")
+    lines.append("| commands met by GoGePo (R2) | " + " | ".join(met.get(env, "not measured yet") for env in GOALS) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def fill(page: str) -> str:
     """The page with its tables as code and results have them now."""
 
     def table(match: re.Match) -> str:
         start, kind, wanted = match[1], match[2].strip(), match[3].strip()
+        if kind == "results":
+            return start + results()
         if kind == "tried":
             return start + tried(wanted)
         preset, name, algorithm, policy = ALGORITHMS[wanted]
@@ -79,7 +116,7 @@ def fill(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in sorted(DOCS.rglob("*.md")):
+    for path in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
         page = path.read_text(encoding="utf-8")
         if fill(page) != page:
             path.write_text(fill(page), encoding="utf-8")

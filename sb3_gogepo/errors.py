@@ -13,3 +13,7 @@ class EnvFailedError(RuntimeError):
 
 class DiscardedEpisodeWarning(UserWarning):
     """An episode was discarded, or a gradient step skipped."""
+
+
+class FilmError(RuntimeError):
+    """An env cannot be filmed: it cannot be made anew, or nothing here draws it."""

@@ -90,7 +90,7 @@ def test_picture_names_existing_files():
     assert all((ROOT / "sb3_gogepo" / name).is_file() for name in named)
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.name)
 def test_tables_are_those_of_code_and_results(page):
     text = page.read_text(encoding="utf-8")
     assert TABLES["fill"](text) == text, "run `python docs/tables.py`"

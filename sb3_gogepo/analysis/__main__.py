@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--evaluations", type=Path, help="file")
     parser.add_argument("--n-commands", type=int, default=21, help="default: %(default)s")
     parser.add_argument("--n-eval-episodes", type=int, default=10, help="episodes a command (default: %(default)s)")
+    parser.add_argument("--n-films", type=int, default=5, help="commands that are filmed (default: %(default)s)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", message=".*is out of date.*")  # Gymnasium on the papers' env versions
     th.set_num_threads(1)  # the networks are small: more threads only wait for each other
@@ -75,7 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
         if buffer is not None:
             model.load_replay_buffer(buffer)
         episodes = f"{options.n_commands} commands, {options.n_eval_episodes} episodes each"
-        print(f"{episodes}: this takes as long as the env does (--n-commands, --n-eval-episodes)", file=sys.stderr)
+        smaller = "--n-commands, --n-eval-episodes, --n-films"
+        print(f"{episodes}, {options.n_films} films: this takes as long as the env does ({smaller})", file=sys.stderr)
         page = write_report(
             model,
             options.out,
@@ -84,6 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
             evaluations=None if evaluations is None else load_evaluations(evaluations),
             n_commands=options.n_commands,
             n_eval_episodes=options.n_eval_episodes,
+            n_films=options.n_films,
         )
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))

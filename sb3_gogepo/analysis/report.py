@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import html
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from stable_baselines3.common.type_aliases import GymEnv
 
+from sb3_gogepo.analysis.film_files import draw_film_strip, films_to_gif
+from sb3_gogepo.analysis.films import Film, choose_filmed, film_commands
+from sb3_gogepo.analysis.page import fill_page, png_url, slider_data
 from sb3_gogepo.analysis.plots import plot_command_sweep, plot_learning_curve, plot_policy_map, plot_probing_states
-from sb3_gogepo.analysis.policy_map import map_policies, rank_probing_states
+from sb3_gogepo.analysis.policy_map import PolicyMap, map_policies, rank_probing_states
 from sb3_gogepo.analysis.stages import Stage
+from sb3_gogepo.base.command_sweep import CommandSweep
 from sb3_gogepo.checks import check_number
+from sb3_gogepo.errors import FilmError
 from sb3_gogepo.networks.evaluator import Evaluator
 from sb3_gogepo.saving.archive import write_atomically
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font-family: sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.5; color: #222; }}
-img {{ max-width: 100%; }}
-td {{ padding: 0.1rem 1.5rem 0.1rem 0; }}
-.missing {{ color: #777; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
-"""
 
 
 class Picture(NamedTuple):
@@ -47,8 +34,9 @@ class Picture(NamedTuple):
     :param name: of its file, without suffix.
     :param heading: above the picture.
     :param text: between heading and picture; where the picture cannot be drawn, what it lacks.
-    :param draw: draws it into axes; None: it cannot be drawn.
+    :param draw: draws it into axes; None, with no ``figure``: it cannot be drawn.
     :param size: width and height in inches.
+    :param figure: makes a figure of its own, in place of ``draw`` and ``size``.
     """
 
     name: str
@@ -56,6 +44,20 @@ class Picture(NamedTuple):
     text: str
     draw: Callable[[Axes], None] | None = None
     size: tuple[float, float] = (7.5, 5.5)
+    figure: Callable[[], Figure] | None = None
+
+
+class Report(NamedTuple):
+    """What was written, and what it shows.
+
+    :param page: ``index.html``, which contains all pictures.
+    :param sweep: what each command achieved.
+    :param films: films of some of the commands; empty if there are none.
+    """
+
+    page: Path
+    sweep: CommandSweep
+    films: list[Film]
 
 
 def write_report(
@@ -67,8 +69,10 @@ def write_report(
     evaluations: tuple[np.ndarray, np.ndarray] | None = None,
     n_commands: int = 21,
     n_eval_episodes: int = 10,
+    n_films: int = 5,
+    film_env: gym.Env | None = None,
 ) -> Path:
-    """Write a PNG for each picture and ``index.html``, which contains them all.
+    """Write a PNG for each picture, a GIF of the films, and ``index.html``, which contains them all behind a slider.
 
     :param model: a trained model. The map of policies needs its replay buffer.
     :param folder: folder to write to. It is created if need be.
@@ -79,16 +83,55 @@ def write_report(
         ``evaluations.npz``, for the learning curve; None: there is none.
     :param n_commands: number of commands in the sweep, evenly spaced from the worst return seen to the best one.
     :param n_eval_episodes: number of episodes for each command.
+    :param n_films: number of these commands that are filmed, evenly spaced; 0: none. If the env cannot be drawn here, the
+        page says so.
+    :param film_env: env with ``render_mode="rgb_array"`` in which to film; None: one is made like the model's.
     :return: path of the page.
-    :raises ValueError: if the model has not been trained, or for numbers below 1.
+    :raises ValueError: if the model has not been trained, or for numbers out of range.
     """
+    return make_report(
+        model,
+        folder,
+        env=env,
+        title=title,
+        stages=stages,
+        evaluations=evaluations,
+        n_commands=n_commands,
+        n_eval_episodes=n_eval_episodes,
+        n_films=n_films,
+        film_env=film_env,
+    ).page
+
+
+def make_report(
+    model: Any,
+    folder: str | Path,
+    env: GymEnv | None,
+    title: str,
+    stages: Sequence[Stage],
+    evaluations: tuple[np.ndarray, np.ndarray] | None,
+    n_commands: int,
+    n_eval_episodes: int,
+    n_films: int,
+    film_env: gym.Env | None,
+) -> Report:
+    """:func:`write_report`, which has the arguments; returns also what was measured."""
     check_number("n_commands", n_commands, minimum=1, integer=True)
+    check_number("n_films", n_films, minimum=0, integer=True)
     if model.best_return is None:
         raise ValueError(f"model must have been trained, got a {type(model).__name__} that has seen no episode")
     commands = np.linspace(model.worst_return, model.best_return, n_commands)
+    sweep = model.evaluate_commands(commands, n_eval_episodes=n_eval_episodes, env=env)
+    predicted = model.policy.predict_returns(commands) if hasattr(model.policy, "predict_returns") else None
+    films, no_films = (
+        _film(model, commands[choose_filmed(commands, n_films)], film_env) if n_films else ([], "No films: n_films=0.")
+    )
+    policy_map, no_map = _place(model, stages, commands)
+    shown_map = None if policy_map is None else policy_map._replace(paths=policy_map.paths[:-1])
     pictures = [
-        _sweep(model, env, commands, n_eval_episodes),
-        _map(model, stages),
+        _films(films, no_films),
+        _sweep(model, sweep, predicted, n_eval_episodes),
+        _map(shown_map, no_map),
         _probing(model, commands),
         _curve(evaluations),
     ]
@@ -97,25 +140,43 @@ def write_report(
     parts = [_facts(model)]
     for picture in pictures:
         parts.append(f"<h2>{html.escape(picture.heading)}</h2>")
-        if picture.draw is None:
+        if picture.draw is None and picture.figure is None:
             parts.append(f'<p class="missing">{html.escape(picture.text)}</p>')
             continue
-        content = _draw(picture, folder / f"{picture.name}.png")
-        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        parts.append(f'<p>{html.escape(picture.text)}</p>\n<img alt="{html.escape(picture.heading)}" src="{source}">')
-    title = title or f"{type(model).__name__}, {model.num_timesteps:,} env steps"
+        content = _draw(picture)
+        write_atomically(folder / f"{picture.name}.png", content, suffix="")
+        image = f'<img alt="{html.escape(picture.heading)}" src="{png_url(content)}">'
+        parts.append(f"<p>{html.escape(picture.text)}</p>\n{image}")
+    if films:
+        write_atomically(folder / "films.gif", films_to_gif(films), suffix="")
+    data = slider_data(
+        sweep,
+        n_eval_episodes,
+        predicted=predicted,
+        films=films,
+        no_films=no_films,
+        policy_map=policy_map,
+        map_text=no_map
+        or "Each dot is a policy of the replay buffer, colored by its return. The line leads through the generator's policies "
+        "for all commands, and the large dot is the one you ask for.",
+    )
     page = folder / "index.html"
-    write_atomically(page, PAGE.format(title=html.escape(title), body="\n".join(parts)).encode(), suffix="")
-    return page
+    title = title or f"{type(model).__name__}, {model.num_timesteps:,} env steps"
+    write_atomically(page, fill_page(title, "\n".join(parts), data), suffix="")
+    return Report(page, sweep, films)
 
 
-def _draw(picture: Picture, path: Path) -> bytes:
-    figure = Figure(figsize=picture.size, layout="constrained")
+def _draw(picture: Picture) -> bytes:
+    if picture.figure is not None:
+        figure = picture.figure()
+    else:
+        assert picture.draw is not None
+        figure = Figure(figsize=picture.size, layout="constrained")
+        picture.draw(figure.subplots())
     FigureCanvasAgg(figure)
-    assert picture.draw is not None
-    picture.draw(figure.subplots())
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    return path.read_bytes()
+    file = io.BytesIO()
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+    return file.getvalue()
 
 
 def _facts(model: Any) -> str:
@@ -130,9 +191,26 @@ def _facts(model: Any) -> str:
     return f"<table>{cells}</table>"
 
 
-def _sweep(model: Any, env: GymEnv | None, commands: np.ndarray, n_eval_episodes: int) -> Picture:
-    sweep = model.evaluate_commands(commands, n_eval_episodes=n_eval_episodes, env=env)
-    predicted = model.policy.predict_returns(commands) if hasattr(model.policy, "predict_returns") else None
+def _film(model: Any, commands: np.ndarray, film_env: gym.Env | None) -> tuple[list[Film], str]:
+    """Films, or none and why."""
+    try:
+        return film_commands(model, commands, env=film_env), ""
+    except FilmError as error:
+        return [], f"No films: {error}"
+
+
+def _films(films: list[Film], no_films: str) -> Picture:
+    heading = "Films"
+    if not films:
+        return Picture("films", heading, no_films)
+    text = (
+        "One episode for each of some commands, all from the same start state, without noise. Pale: the episode has ended. "
+        "films.gif, beside this page, shows them moving."
+    )
+    return Picture("films", heading, text, figure=lambda: draw_film_strip(films))
+
+
+def _sweep(model: Any, sweep: CommandSweep, predicted: np.ndarray | None, n_eval_episodes: int) -> Picture:
     text = f"What policies of a command achieve, mean and standard deviation of {n_eval_episodes} episodes without noise. "
     if predicted is not None:
         text += "The dotted line is what the evaluator expects of the same policies. "
@@ -144,18 +222,25 @@ def _sweep(model: Any, env: GymEnv | None, commands: np.ndarray, n_eval_episodes
     )
 
 
-def _map(model: Any, stages: Sequence[Stage]) -> Picture:
-    heading = "Map of policies"
+def _place(model: Any, stages: Sequence[Stage], commands: np.ndarray) -> tuple[PolicyMap | None, str]:
+    """The map, whose last path holds the policies of the commands; or None and why."""
     if not hasattr(model, "generate_policy"):
-        return Picture("map", heading, f"{type(model).__name__} generates no policies, so there is nothing to map.")
+        return None, f"{type(model).__name__} generates no policies, so there is nothing to map."
     if len(model.replay_buffer) < 3:
-        return Picture("map", heading, "Needs the replay buffer: save it with model.save_replay_buffer.")
-    policy_map = map_policies(model, stages)
+        return None, "Needs the replay buffer: save it with model.save_replay_buffer."
+    present = Stage(model.num_timesteps, commands, model.policy.generate_calibrated(commands).cpu())
+    return map_policies(model, [*stages, present]), ""
+
+
+def _map(policy_map: PolicyMap | None, no_map: str) -> Picture:
+    heading = "Map of policies"
+    if policy_map is None:
+        return Picture("map", heading, no_map)
     text = (
         f"Each dot is a policy of the replay buffer, placed by the two principal components of what it does in "
         f"{policy_map.probing} probing states. "
     )
-    if stages:
+    if policy_map.paths:
         text += "Lines are the generator's policies at several stages, from the lowest command (dot) to the highest (star)."
     else:
         text += "The generator's path needs the stages of a StageCallback."

@@ -1,6 +1,7 @@
 """RL Zoo's scripts with this package's algorithms, without the start-up hook: ``python -m sb3_gogepo.zoo train ...``.
 
 ``enjoy`` and ``record_video`` take one more option: ``--command 1500`` asks for a policy of that return.
+``push_to_hub --dry-run`` writes all that would be uploaded, and uploads nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import importlib
 import runpy
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -43,17 +45,31 @@ def main() -> None:
     register()
     if script in WITH_COMMAND:
         arguments = _take_command(script, arguments)
+    draws: AbstractContextManager[None] = nullcontext()
     if script == "push_to_hub":
-        hub.restore_generate_metadata(importlib.import_module("huggingface_sb3.push_to_hub"))
-        hub.correct_model_cards(importlib.import_module("huggingface_hub.repocard"))
+        module = importlib.import_module("huggingface_sb3.push_to_hub")
+        hub.restore_generate_metadata(module)
+        n_films = 0 if "--no-render" in arguments else 5
+        hub.correct_model_cards(importlib.import_module("huggingface_hub.repocard"), hub.remember_model(module), n_films)
+        if "--dry-run" in arguments:
+            arguments.remove("--dry-run")
+            huggingface_hub: Any = importlib.import_module("huggingface_hub")
+            huggingface_hub.HfApi = hub.OfflineHub
+        if not {"--no-render", "-h", "--help"} & set(arguments):
+            from sb3_gogepo.analysis.renderers import renderer  # with matplotlib, which takes a while
+
+            draws = renderer()
+        if {"-h", "--help"} & set(arguments):
+            print("sb3_gogepo adds:\n  --dry-run  write the folder hub/, and upload nothing\n")
     if script == "load_from_hub":
         hub.report_missing_files(importlib.import_module("huggingface_sb3"))
     sys.argv = [f"python -m sb3_gogepo.zoo {script}", *arguments]
-    module = SCRIPTS[script]
-    if module.startswith("rl_zoo3.plots."):  # importing the package imports all its modules: no second time as __main__
+    module_name = SCRIPTS[script]
+    if module_name.startswith("rl_zoo3.plots."):  # importing the package imports all its modules: no second time as __main__
         getattr(importlib.import_module("rl_zoo3.plots"), script)()
-    else:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return
+    with draws:
+        runpy.run_module(module_name, run_name="__main__", alter_sys=True)
 
 
 def _take_command(script: str, arguments: list[str]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sb3_gogepo.zoo.card import add_sections
 from sb3_gogepo.zoo.registration import ALGORITHMS
 
 INSTALL = "pip install rl_zoo3"
@@ -21,10 +23,28 @@ def restore_generate_metadata(push_to_hub: Any) -> None:
         push_to_hub.generate_metadata = lambda *args: push_to_hub._generate_metadata(*args).to_dict()
 
 
-def correct_model_cards(repocard: Any) -> None:
-    """Let the cards of this package's models say how to install it: RL Zoo alone cannot load them.
+def remember_model(push_to_hub: Any) -> list[Any]:
+    """A list into which the model goes that RL Zoo evaluates for the card.
+
+    :param push_to_hub: the module ``huggingface_sb3.push_to_hub``.
+    """
+    models: list[Any] = []
+    original = push_to_hub._evaluate_agent
+
+    def evaluate_agent(model: Any, *args: Any, **kwargs: Any) -> Any:
+        models.append(model)
+        return original(model, *args, **kwargs)
+
+    push_to_hub._evaluate_agent = evaluate_agent
+    return models
+
+
+def correct_model_cards(repocard: Any, models: Sequence[Any] = (), n_films: int = 0) -> None:
+    """Let the cards of this package's models say how to install it, as RL Zoo alone cannot load them, and what they can.
 
     :param repocard: the module ``huggingface_hub.repocard``.
+    :param models: of :func:`remember_model`. The last one's commands, pictures and films are on the card.
+    :param n_films: number of commands that are filmed.
     """
     original = repocard.metadata_save
 
@@ -32,10 +52,30 @@ def correct_model_cards(repocard: Any) -> None:
         card = Path(path).read_text(encoding="utf-8")
         if any(f"--algo {name} " in card for name in ALGORITHMS):
             print(f"Model card: {INSTALL!r} becomes {INSTALL_WITH_US!r}")
-            Path(path).write_text(card.replace(INSTALL, INSTALL_WITH_US), encoding="utf-8")
+            card = card.replace(INSTALL, INSTALL_WITH_US)
+            if models:
+                print("Model card: a report of the model's commands is added")
+                card = add_sections(card, models[-1], Path(path).parent, n_films)
+            Path(path).write_text(card, encoding="utf-8")
         original(path, metadata)
 
     repocard.metadata_save = metadata_save
+
+
+class OfflineHub:
+    """In place of ``HfApi`` in a dry run: the folder is written, and nothing is uploaded."""
+
+    def create_repo(self, repo_id: str, **kwargs: Any) -> str:
+        """Where the model could be seen."""
+        return f"https://huggingface.co/{repo_id} (not uploaded: this was a dry run)"
+
+    def snapshot_download(self, repo_id: str, local_dir: Path) -> None:
+        """The folder, where files of an earlier run may lie."""
+        Path(local_dir).mkdir(parents=True, exist_ok=True)
+
+    def upload_folder(self, repo_id: str, folder_path: Path, **kwargs: Any) -> None:
+        """Say where the folder is."""
+        print(f"Dry run: {Path(folder_path).resolve()} holds what would be uploaded to {repo_id}")
 
 
 def report_missing_files(huggingface_sb3: Any) -> None:

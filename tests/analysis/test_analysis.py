@@ -185,12 +185,12 @@ def test_command_line(tmp_path, capsys):
     model.save(tmp_path / "model.zip")
     model.save_replay_buffer(tmp_path / "replay_buffer.pt")
     words = [str(tmp_path / "model.zip"), "--env", "CartPole-v1", "--n-commands", "3", "--n-eval-episodes", "2"]
-    main([*words, "--out", str(tmp_path / "report")])
+    main([*words, "--n-films", "0", "--out", str(tmp_path / "report")])
     page = tmp_path / "report" / "index.html"
     assert capsys.readouterr().out.strip() == str(page)
     text = assert_self_contained(page)
     assert text.count("data:image/png;base64,") == 4
-    assert 'class="missing"' not in text
+    assert "No films: n_films=0." in text
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {"index.html", "commands.png", "map.png", "probing_states.png", "learning_curve.png"}
 

@@ -46,7 +46,7 @@ class HfApi:
         return f"https://huggingface.co/{repo_id}"
 
     def snapshot_download(self, repo_id, local_dir):
-        pathlib.Path(local_dir).mkdir(parents=True)
+        pathlib.Path(local_dir).mkdir(parents=True, exist_ok=True)
 
     def upload_folder(self, repo_id, folder_path, commit_message):
         shutil.copytree(folder_path, "uploaded")
@@ -104,6 +104,7 @@ def test_documented_commands(zoo: Callable[..., str], tmp_path: Path) -> None:
     assert (tmp_path / "scores.svg").stat().st_size > 1000
     assert "gogepo" in (tmp_path / "benchmark" / "benchmark.md").read_text()
     check_model_card(tmp_path / "uploaded")
+    assert "holds what would be uploaded" in output("--dry-run")
     assert "No normalization file" in output("load_from_hub")
     downloaded = tmp_path / "downloads" / "gogepo" / "Hopper-v3_1"
     assert {"Hopper-v3.zip", "0.monitor.csv", "evaluations.npz"} <= {path.name for path in downloaded.iterdir()}
@@ -118,6 +119,8 @@ def check_model_card(folder: Path) -> None:
     assert 'pip install "sb3-gogepo[zoo]"' in card
     assert "pip install rl_zoo3" not in card
     assert "model-index" in card
+    assert "![Achieved over commanded return](report/commands.png)" in card
+    assert (folder / "report" / "index.html").is_file()
     assert {"gogepo-Hopper-v3.zip", "config.yml", "args.yml", "results.json"} <= {path.name for path in folder.iterdir()}
 
 
