@@ -17,7 +17,7 @@ from sb3_gogepo.analysis.renderers import renderer
 DOCS = Path(__file__).parent
 FOLDER = DOCS.parent / "gallery"
 #: from above, wide enough for the way that the best policy makes: each film is a lane of a swimming pool
-LANE = {"distance": 5.7, "lookat": [6.7, 0.0, 0.0], "elevation": -80.0, "azimuth": 90.0}
+LANE = {"distance": 11.0, "lookat": [5.5, -3.0, 0.0], "elevation": -80.0, "azimuth": 90.0}
 
 
 def train(path: Path) -> GoGePo:
@@ -39,7 +39,7 @@ def main() -> None:
     model = GoGePo.load(path, env="Swimmer-v5")
     model.load_replay_buffer(path.with_name("replay_buffer.pt"))
     with renderer():
-        env = gym.make("Swimmer-v5", render_mode="rgb_array", width=480, height=120)
+        env = gym.make("Swimmer-v5", render_mode="rgb_array", width=480, height=240)
         mujoco_renderer = env.get_wrapper_attr("mujoco_renderer")
         mujoco_renderer.default_cam_config = LANE
         mujoco_renderer.model.vis.quality.shadowsize = 0  # shadows take most of the time on a CPU

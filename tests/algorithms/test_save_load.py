@@ -48,6 +48,8 @@ OWN_ARGUMENTS = {
         generator_gradient_steps=5,
         n_warm_up_episodes=3,
         prune_after=0.5,
+        use_critic=True,
+        critic_kwargs=dict(gamma=0.9, net_arch=[8]),
         **GENERATOR_ARGUMENTS,
     ),
     UDRL: dict(
@@ -153,7 +155,8 @@ def test_every_constructor_argument_is_in_the_file(make_model, tmp_path, algorit
     model = make_model(**arguments, stats_window_size=17)
     model.save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model")
-    for name, value in arguments.items():
+    assert arguments["policy_kwargs"].items() <= model.policy_kwargs.items()  # a critic adds some
+    for name, value in {**arguments, "policy_kwargs": model.policy_kwargs}.items():
         assert getattr(loaded, name) == value, name
         assert type(getattr(loaded, name)) is type(value), name
     assert loaded._stats_window_size == 17
