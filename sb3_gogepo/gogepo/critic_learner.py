@@ -21,7 +21,7 @@ from sb3_gogepo.networks.state_critic import StateCritic
 from sb3_gogepo.rollouts.rollout import Episode
 
 #: Where a critic helps, as measured (docs/howto/state_critic.md)
-CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d")
+CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d", "Pendulum")
 #: Observations in which the size of a policy's noise is measured
 N_NOISE_OBSERVATIONS = 256
 
