@@ -43,8 +43,8 @@ from sb3_gogepo.rollouts.rollout import Episode
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
-#: With 3, actors saturate.
-CRITIC_WEIGHT_BOUND = 6.0
+#: With 3, actors saturate. With a falling rate, the generator is left behind by an actor that gets better to the end.
+CRITIC_WEIGHT_BOUND, CRITIC_LEARNING_RATE = 6.0, 5e-4
 #: Of the env steps in which the noise falls: warming up takes no larger share of them.
 MAX_WARM_UP = 0.1
 
@@ -58,7 +58,7 @@ class GoGePo(GeneratorAlgorithm):
 
     Defaults that differ from ``presets.PAPER`` come from the runs in the documentation's "What was tried".
 
-    :param learning_rate: of the generator; a number or a schedule.
+    :param learning_rate: of the generator; a number or a schedule. By default it falls to 0; with a critic it stays.
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
     :param evaluator_gradient_steps: evaluator steps a training round.
     :param generator_gradient_steps: generator steps a training round.
@@ -139,13 +139,13 @@ class GoGePo(GeneratorAlgorithm):
         check_fraction("even_fraction", even_fraction)
         check_number("imitation_coef", imitation_coef, minimum=0)
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
-        if prune_after is not None:
-            check_fraction("prune_after", prune_after)
+        check_fraction("prune_after", 0.0 if prune_after is None else prune_after)
         check_bool("use_critic", use_critic)
         settings = CriticSettings.of(critic_kwargs)
         if use_critic:
             policy_kwargs = {"weight_bound": CRITIC_WEIGHT_BOUND, **(policy_kwargs or {})}
             policy_kwargs["critic_net_arch"] = list(settings.net_arch)
+            learning_rate = CRITIC_LEARNING_RATE if learning_rate is DEFAULT_LEARNING_RATE else learning_rate
         super().__init__(
             policy=policy,
             env=env,
