@@ -52,3 +52,8 @@ def make_model(algorithm, tiny):
         return algorithm("MlpPolicy", Seeded() if env is None else env, **{**tiny, **overrides})
 
     return make
+
+
+def pytest_collection_modifyitems(items):
+    """The slow ones first, RL Zoo's command lines, so that no worker is left alone with them at the end."""
+    items.sort(key=lambda item: "tests/zoo/" not in item.nodeid)
