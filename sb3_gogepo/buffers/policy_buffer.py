@@ -134,12 +134,16 @@ class PolicyBuffer:
     @property
     def stored_returns(self) -> np.ndarray:
         """(n_stored,) returns, oldest first."""
-        return np.roll(self.returns[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
+        return self._oldest_first(self.returns)
 
     @property
     def stored_kinds(self) -> np.ndarray:
         """(n_stored,) how each policy came about, oldest first."""
-        return np.roll(self.kinds[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
+        return self._oldest_first(self.kinds)
+
+    def _oldest_first(self, ring: np.ndarray) -> np.ndarray:
+        """(buffer_size,) -> (n_stored,)"""
+        return np.roll(ring[: len(self)], -self.n_added if self.n_added > self.buffer_size else 0)
 
     def add(self, policy_weights: th.Tensor, command: float, episode_return: float, kind: int = BEST) -> None:
         """Store one policy, (n_weights,), replacing the oldest when full.

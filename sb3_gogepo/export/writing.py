@@ -119,7 +119,8 @@ def _to_onnx(graph: PolicyGraph | GeneratorGraph, metadata: dict[str, str]) -> t
         del node.metadata_props[:]  # stack traces with the paths of this machine
     for key, value in metadata.items():
         content.metadata_props.add(key=key, value=value)
-    return content.SerializeToString(), _run_onnx(content.SerializeToString())
+    serialized = content.SerializeToString()
+    return serialized, _run_onnx(serialized)
 
 
 def _run_onnx(content: bytes) -> Acting | None:

@@ -10,7 +10,6 @@ from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn.functional import mse_loss
 
-from sb3_gogepo.buffers.policy_buffer import ACTOR
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer, Transitions
 from sb3_gogepo.checks import check_fraction, check_number, check_sizes
 from sb3_gogepo.envs import attribute_of
@@ -20,6 +19,10 @@ from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.networks.state_critic import StateCritic
 from sb3_gogepo.rollouts.rollout import Episode
 
+#: Of the generator, beside a critic: with a rate that falls to 0, an actor that gets better to the end leaves it behind.
+CRITIC_LEARNING_RATE = 5e-4
+#: Of policies beside a critic: with 3, actors saturate.
+CRITIC_WEIGHT_BOUND = 6.0
 #: Where a critic helps, as measured (docs/howto/state_critic.md)
 CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d", "Pendulum")
 #: Observations in which the size of a policy's noise is measured
@@ -92,6 +95,10 @@ class CriticSettings(NamedTuple):
             check_fraction(f"critic_kwargs[{name!r}]", getattr(settings, name))
         return settings._replace(net_arch=tuple(settings.net_arch))
 
+    def complete(self, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a policy that has a critic."""
+        return {"weight_bound": CRITIC_WEIGHT_BOUND, **policy_kwargs, "critic_net_arch": list(self.net_arch)}
+
 
 class CriticLearner:
     """Trains a :class:`~sb3_gogepo.networks.state_critic.StateCritic`.
@@ -112,8 +119,6 @@ class CriticLearner:
     ) -> None:
         self.settings, self.critic, self.normalizer, self.transitions = settings, critic, normalizer, transitions
         self.critics_optimizer, self.actor_optimizer = optimizers
-        for optimizer in optimizers:
-            update_learning_rate(optimizer, settings.learning_rate)
 
     def add(self, episode: Episode, action_map: ActionMap) -> None:
         """Keep the steps of an episode, with its actions in [-1, 1]."""
@@ -140,6 +145,8 @@ class CriticLearner:
 
     def train(self, first: int, last: int) -> dict[str, list[th.Tensor]]:
         """Critic updates number ``first`` to ``last`` - 1, and the actor updates among them; returns their losses."""
+        for optimizer in (self.critics_optimizer, self.actor_optimizer):
+            update_learning_rate(optimizer, self.settings.learning_rate)
         critic_losses, actor_losses = [], []
         for number in range(first, last):
             if (number - first) % 100 == 0:  # sampling many at once is cheaper
@@ -186,15 +193,6 @@ class CriticLearner:
         loss = step_if_finite(optimizer, -values.mean())
         self.critic.critics.requires_grad_(True)
         return loss
-
-    def make_policy(self, kind: int, generated: th.Tensor, noise: th.Tensor) -> th.Tensor:
-        """(n_weights,) of a candidate.
-
-        :param kind: ``ACTOR``, or ``REFINED``.
-        :param generated: (n_weights,) to be refined.
-        :param noise: (n_weights,) of which :meth:`noisy` adds some.
-        """
-        return self.noisy(self.critic.actor.detach() if kind == ACTOR else self.refine(generated), noise)
 
     def refine(self, weights: th.Tensor) -> th.Tensor:
         """(n_weights,) of a policy, moved by policy gradient steps."""

@@ -34,7 +34,7 @@ from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, REFINED, P
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule
 from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share
-from sb3_gogepo.gogepo.critic_learner import CriticLearner, CriticSettings, say_where_it_helps
+from sb3_gogepo.gogepo.critic_learner import CRITIC_LEARNING_RATE, CriticLearner, CriticSettings, say_where_it_helps
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.denormals import flush_denormals
 from sb3_gogepo.networks.losses import batch_mean, evaluator_loss, generator_loss, weight_distances
@@ -43,8 +43,6 @@ from sb3_gogepo.rollouts.rollout import Episode
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
 DEFAULT_LEARNING_RATE = LinearSchedule(start=5e-4, end=0.0, end_fraction=1.0)
-#: With 3, actors saturate. With a falling rate, the generator is left behind by an actor that gets better to the end.
-CRITIC_WEIGHT_BOUND, CRITIC_LEARNING_RATE = 6.0, 5e-4
 #: Of the env steps in which the noise falls: warming up takes no larger share of them.
 MAX_WARM_UP = 0.1
 
@@ -139,12 +137,12 @@ class GoGePo(GeneratorAlgorithm):
         check_fraction("even_fraction", even_fraction)
         check_number("imitation_coef", imitation_coef, minimum=0)
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
-        check_fraction("prune_after", 0.0 if prune_after is None else prune_after)
+        if prune_after is not None:
+            check_fraction("prune_after", prune_after)
         check_bool("use_critic", use_critic)
         settings = CriticSettings.of(critic_kwargs)
         if use_critic:
-            policy_kwargs = {"weight_bound": CRITIC_WEIGHT_BOUND, **(policy_kwargs or {})}
-            policy_kwargs["critic_net_arch"] = list(settings.net_arch)
+            policy_kwargs = settings.complete(policy_kwargs or {})
             learning_rate = CRITIC_LEARNING_RATE if learning_rate is DEFAULT_LEARNING_RATE else learning_rate
         super().__init__(
             policy=policy,
@@ -214,10 +212,11 @@ class GoGePo(GeneratorAlgorithm):
     @property
     def critic_learner(self) -> CriticLearner | None:
         """Trains the state critic; None without one."""
-        policy, transitions, settings = self.policy, self.replay_buffer.transitions, CriticSettings.of(self.critic_kwargs)
+        policy, transitions = self.policy, self.replay_buffer.transitions
         if policy.critic is None or transitions is None:
             return None
         optimizers = (policy.critics_optimizer, policy.actor_optimizer)
+        settings = CriticSettings.of(self.critic_kwargs)
         return CriticLearner(settings, policy.critic, optimizers, policy.normalizer, transitions)
 
     @property
@@ -249,7 +248,8 @@ class GoGePo(GeneratorAlgorithm):
     def next_kinds(self, n_candidates: int) -> np.ndarray:
         """As without a critic, but that those which do not probe may be the actor's or refined."""
         kinds = super().next_kinds(n_candidates)
-        if self.critic_learner is not None and self.critic_learner.has_started:
+        learner = self.critic_learner
+        if learner is not None and learner.has_started:
             share = critic_share(self.replay_buffer)
             for i in np.flatnonzero(kinds == BEST):
                 kinds[i] = choose_kind(share, self.run_seed, self._candidate_num + int(i))
@@ -258,13 +258,15 @@ class GoGePo(GeneratorAlgorithm):
     def propose_candidates(self, n_candidates: int) -> PolicyCandidates:
         """As without a critic, but for those that it makes."""
         candidates = super().propose_candidates(n_candidates)
-        if self.critic_learner is not None:
-            for i in map(int, np.flatnonzero(np.isin(candidates.kinds, (ACTOR, REFINED)))):
-                noise = self._candidate_rng(i).standard_normal(self.policy.layout.n_weights, dtype=np.float32)
-                scaled = self.weight_noise.scale(self.policy.layout) * th.from_numpy(noise)
-                generated = self.policy.generate_weights(candidates.commands[i : i + 1])[0]
-                made = self.critic_learner.make_policy(candidates.kinds[i], generated, scaled.to(self.device))
-                candidates.policy_weights[i] = made.cpu()
+        learner = self.critic_learner
+        for i in map(int, np.flatnonzero(np.isin(candidates.kinds, (ACTOR, REFINED)))):
+            assert learner is not None
+            weights = learner.critic.actor.detach()
+            if candidates.kinds[i] == REFINED:
+                weights = learner.refine(self.policy.generate_weights(candidates.commands[i : i + 1])[0])
+            noise = th.zeros(1, self.policy.layout.n_weights)
+            self.weight_noise.add(noise, 1.0, self.policy.layout, [self._candidate_rng(i)])
+            candidates.policy_weights[i] = learner.noisy(weights, noise[0].to(self.device)).cpu()
         return candidates
 
     def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
@@ -283,10 +285,11 @@ class GoGePo(GeneratorAlgorithm):
 
     def _train_if_due(self, episodes: list[Episode]) -> None:
         """As without a critic, after its own updates, with which it does not wait for the end of the warm-up."""
-        if self.critic_learner is not None and self.critic_learner.has_started:
-            first, self._n_critic_updates = self._n_critic_updates, self.critic_learner.n_updates_due()
+        learner = self.critic_learner
+        if learner is not None and learner.has_started:
+            first, self._n_critic_updates = self._n_critic_updates, learner.n_updates_due()
             with flush_denormals():
-                record_losses(self, **self.critic_learner.train(first, self._n_critic_updates))
+                record_losses(self, **learner.train(first, self._n_critic_updates))
         super()._train_if_due(episodes)
 
     def train(self, n_rounds: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
 
 from sb3_gogepo.checks import check_choice, check_number, check_sizes
 from sb3_gogepo.networks.evaluator import Evaluator, WeightsEvaluator
@@ -99,9 +100,8 @@ class GoGePoPolicy(GeneratorPolicy):
         self.evaluator_optimizer = self._make_optimizer(self.evaluator, learning_rate)
         if self.critic is not None:
             self.optimizer_names = (*type(self).optimizer_names, "critics_optimizer", "actor_optimizer")
-            kwargs: dict[str, Any] = {"lr": learning_rate, **self._all_optimizer_kwargs()}
-            self.critics_optimizer = self.optimizer_class(self.critic.critics.parameters(), **kwargs)
-            self.actor_optimizer = self.optimizer_class([self.critic.actor], **kwargs)
+            self.critics_optimizer = self._make_optimizer(self.critic.critics, learning_rate)
+            self.actor_optimizer = self._make_optimizer(nn.ParameterList([self.critic.actor]), learning_rate)
 
     @th.no_grad()
     def predict_returns(self, commands: np.ndarray | Sequence[float]) -> np.ndarray:
