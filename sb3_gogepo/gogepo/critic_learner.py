@@ -121,7 +121,7 @@ class CriticLearner:
         self.critics_optimizer, self.actor_optimizer = optimizers
 
     def add(self, episode: Episode, action_map: ActionMap) -> None:
-        """Keep the steps of an episode, with its actions in [-1, 1]."""
+        """Keep the steps of an episode, with its actions in [-1, 1], or as choices from 0."""
         assert episode.observations is not None
         assert episode.actions is not None
         assert episode.rewards is not None
@@ -175,10 +175,10 @@ class CriticLearner:
         """One gradient step on both critics towards r + gamma * min Q'(s', a' + noise); returns the loss (nan: no step)."""
         critic = self.critic
         with th.no_grad():
-            next_actions = (critic.act(critic.actor_target, batch.next_observations) + noise).clamp_(-1, 1)
+            next_actions = critic.act_smoothed(batch.next_observations, noise)
             next_values = th.minimum(*critic.critics_target(batch.next_observations, next_actions))
             targets = batch.rewards + self.settings.gamma * (1 - batch.dones) * next_values
-        first, second = critic.critics(batch.observations, batch.actions)
+        first, second = critic.critics(batch.observations, critic.as_seen(batch.actions))
         return step_if_finite(self.critics_optimizer, mse_loss(first, targets) + mse_loss(second, targets))
 
     def train_actor(self, observations: th.Tensor) -> th.Tensor:

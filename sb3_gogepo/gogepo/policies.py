@@ -91,9 +91,9 @@ class GoGePoPolicy(GeneratorPolicy):
         self.critic: StateCritic | None = None
         self.critic_net_arch = None if critic_net_arch is None else list(critic_net_arch)
         if critic_net_arch is not None:
-            if isinstance(action_space, spaces.Discrete):
-                raise ValueError(f"a state critic (use_critic=True) needs a Box action space, got {action_space}")
-            self.critic = StateCritic(observation_space, self.layout, self.activation, critic_net_arch, weight_bound)
+            self.critic = StateCritic(
+                observation_space, action_space, self.layout, self.activation, critic_net_arch, weight_bound
+            )
         self.return_scaler = ReturnScaler()  # of the evaluator's predictions; the commands have a scaler of their own
         learning_rate = 0.0 if lr_schedule is None else lr_schedule(1)  # the algorithm sets both before each update
         self.generator_optimizer = self._make_optimizer(self.generator, learning_rate)

@@ -14,7 +14,7 @@ from sb3_gogepo.gogepo.candidate_mix import MIN_SHARE, REFINED_SHARE, choose_kin
 from sb3_gogepo.gogepo.critic_learner import CriticSettings
 from tests.conftest import SMALL
 from tests.helpers import record_logs
-from tests.toy_envs import ConstantObs, Seeded, Spaces
+from tests.toy_envs import ConstantObs, Seeded
 
 CRITIC = dict(net_arch=[16], learning_starts=8, batch_size=8, buffer_size=200, updates_per_step=1, refine_steps=2)
 
@@ -54,6 +54,22 @@ class Walk(gym.Env):
         return np.array([self.position], np.float32), reward, False, False, {}
 
 
+class Match(gym.Env):
+    """Reward 1 for choosing the sign of the observation, choices numbered from 5."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,), np.float32), spaces.Discrete(2, start=5)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.np_random.uniform(-1, 1)
+        return np.array([self.place], np.float32), {}
+
+    def step(self, action):
+        reward = float((action == 6) == (self.place > 0))
+        self.place = self.np_random.uniform(-1, 1)
+        return np.array([self.place], np.float32), reward, False, False, {}
+
+
 def test_the_actor_learns():
     """It earns most of what can be earned, 20, where the first policies do not."""
     critic_kwargs = dict(updates_per_step=2, learning_rate=3e-3, batch_size=32, buffer_size=2000, learning_starts=100)
@@ -62,6 +78,17 @@ def test_the_actor_learns():
     actions = model.policy.critic.act(model.policy.critic.actor, model.policy.normalizer(positions))
     assert (actions - 0.5 * positions).square().mean() < 0.04  # 0 everywhere has 0.083
     assert model.best_return > 19.5
+
+
+def test_the_actor_learns_choices():
+    """It chooses right nearly always; chance is 10 of 20."""
+    critic_kwargs = dict(updates_per_step=2, learning_rate=3e-3, batch_size=32, buffer_size=2000, learning_starts=100)
+    model = make(TimeLimit(Match(), 20), critic_kwargs=critic_kwargs).learn(1500)
+    assert set(model.replay_buffer.transitions.actions[:100].ravel()) == {0, 1}
+    places = th.linspace(-1, 1, 21)[:, None]
+    probabilities = model.policy.critic.act(model.policy.critic.actor, model.policy.normalizer(places))
+    right = probabilities.argmax(dim=1) == (places[:, 0] > 0)
+    assert right.float().mean() > 0.85
 
 
 def test_steps_are_stored_as_they_were():
@@ -175,15 +202,16 @@ def test_workers_give_the_same():
     assert_equal(here, there)
 
 
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    whole = make().learn(200)
-    half = make()
+@pytest.mark.parametrize("make_env", [Seeded, lambda: TimeLimit(Match(), 10)], ids=["box", "discrete"])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, make_env):
+    whole = make(make_env()).learn(200)
+    half = make(make_env())
     half.learn(100)
     half.save(tmp_path / "model")
     half.save_replay_buffer(tmp_path / "buffer")
-    resumed = GoGePo.load(tmp_path / "model", env=Seeded())
+    resumed = GoGePo.load(tmp_path / "model", env=make_env())
     resumed.load_replay_buffer(tmp_path / "buffer")
-    uninterrupted = make()
+    uninterrupted = make(make_env())
     uninterrupted.learn(100)
     for model in (resumed, uninterrupted):
         model.learn(100, reset_num_timesteps=False)
@@ -231,12 +259,6 @@ def test_steps_that_are_not_finite_do_not_reach_the_critic():
 def test_bad_critic_kwargs(critic_kwargs, message):
     with pytest.raises(ValueError, match=message):
         GoGePo("MlpPolicy", Seeded(), use_critic=True, critic_kwargs=critic_kwargs)
-
-
-def test_discrete_actions_are_refused():
-    env = Spaces(spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3))
-    with pytest.raises(ValueError, match=r"use_critic=True\) needs a Box action space, got Discrete\(3\)"):
-        make(env)
 
 
 def test_settings_are_complete():

@@ -7,13 +7,40 @@ from sb3_gogepo.networks.policy_weights import WeightLayout
 from sb3_gogepo.networks.state_critic import StateCritic
 
 LAYOUT = WeightLayout((3, 8, 2))
+OBSERVATIONS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 
 
 @pytest.fixture
 def critic():
     th.manual_seed(0)
-    space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
-    return StateCritic(space, LAYOUT, th.nn.Tanh(), net_arch=(16, 8), weight_bound=2.0)
+    return StateCritic(OBSERVATIONS, ACTIONS, LAYOUT, th.nn.Tanh(), net_arch=(16, 8), weight_bound=2.0)
+
+
+@pytest.fixture
+def discrete():
+    th.manual_seed(0)
+    return StateCritic(OBSERVATIONS, spaces.Discrete(2, start=5), LAYOUT, th.nn.Tanh(), net_arch=(16, 8))
+
+
+def test_discrete_critics_value_what_is_chosen_and_mean_what_may_be(discrete):
+    observations = th.randn(4, 3)
+    chosen = th.tensor([[0], [1], [1], [0]])  # stored from 0, whatever number the env's choices start with
+    values = [network(observations) for network in discrete.critics]
+    for part, value in zip(discrete.critics(observations, discrete.as_seen(chosen)), values, strict=True):
+        th.testing.assert_close(part, value.gather(1, chosen))
+    th.testing.assert_close(
+        discrete.critics.q1_forward(observations, th.full((4, 2), 0.5)), values[0].mean(dim=1, keepdim=True)
+    )
+
+
+def test_discrete_target_is_the_choice_that_acts(discrete):
+    observations = th.randn(6, 3)
+    probabilities = discrete.act(discrete.actor_target, observations)
+    th.testing.assert_close(probabilities.sum(dim=1), th.ones(6))
+    seen = discrete.act_smoothed(observations, noise=th.empty(0))
+    assert th.equal(seen.argmax(dim=1), probabilities.argmax(dim=1))
+    assert th.equal(seen.sort(dim=1).values, th.tensor([[0.0, 1.0]]).expand(6, 2))
 
 
 def test_the_two_critics_begin_differently_and_as_their_targets(critic):
