@@ -116,6 +116,7 @@ class CommandAlgorithm(LearningAlgorithm):
         self._collector: EpisodeCollector | None = None  # while learning
         self.run_seed = draw_seed() if self.seed is None else int(self.seed)
         self.best_return: float | None = None
+        self.best_episode_return: float | None = None  # differs from the best return where that is an expected one
         self.worst_return: float | None = None
         self.lowest_command: float | None = None  # the lower end of `command_range`
         self._follows_best = True  # does predict use the best command, or one the user set?
@@ -247,6 +248,8 @@ class CommandAlgorithm(LearningAlgorithm):
             self.store_episode(candidates, i, episode, episode_return)
             stored.append(episode)
             self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
+            record = self.best_episode_return
+            self.best_episode_return = episode_return if record is None else max(episode_return, record)
             self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
         if self._updates_statistics:  # only now: all candidates acted with the same
             for episode in stored:

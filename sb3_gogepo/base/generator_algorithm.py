@@ -40,6 +40,7 @@ class PolicyCandidates(NamedTuple):
     :param noise_std: how large the noise of ``BEST`` is, in units of ``weight_noise_scaling``.
     :param kinds: (n_candidates,) ``BEST``: generated for the best command, with noise; ``PROBE``: for any command of the
         range, without; others are a subclass's.
+    :param serials: (n_candidates,) serial number in the buffer of those that are run again.
     """
 
     commands: np.ndarray
@@ -47,6 +48,7 @@ class PolicyCandidates(NamedTuple):
     seeds: list[int]
     noise_std: float
     kinds: np.ndarray
+    serials: np.ndarray
 
 
 class GeneratorAlgorithm(CommandAlgorithm):
@@ -167,7 +169,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self.weight_noise.add(policy_weights, noise_std, self.policy.layout, rngs)
         policy_weights[kinds == PROBE] = generated[kinds == PROBE]
         seeds = [int(rng.integers(2**31)) for rng in rngs]
-        return PolicyCandidates(commands, policy_weights, seeds, noise_std, kinds)
+        return PolicyCandidates(commands, policy_weights, seeds, noise_std, kinds, serials=np.full(n_candidates, -1))
 
     @property
     def probing(self) -> Probing:

@@ -160,6 +160,7 @@ class BucketBuffer:
             policy_weights=self.policy_weights[th.from_numpy(drawn)].to(self.device),
             commands=th.as_tensor(self.commands[drawn], dtype=th.float32, device=self.device),
             returns=th.as_tensor(self.returns[drawn], dtype=th.float32, device=self.device),
+            expected_returns=th.as_tensor(self.returns[drawn], dtype=th.float32, device=self.device),
             counts=th.as_tensor(counts, dtype=th.float32, device=self.device),
             elite_counts=th.zeros(len(drawn), device=self.device),  # there are no elites here
             even_counts=th.zeros(len(drawn), device=self.device),  # all draws are even

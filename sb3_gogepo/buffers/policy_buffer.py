@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 
+from sb3_gogepo.buffers.luck import Luck
 from sb3_gogepo.buffers.saved_rows import check_rows
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_number
 from sb3_gogepo.rollouts.pruning import BestEpisodes
 
-#: How policies come about that act: G(best) with exploration noise, G(any command) without, or a state critic's
-BEST, PROBE, ACTOR, REFINED = range(4)
-KIND_NAMES = ("best", "probe", "actor", "refined")
+#: How policies come about that act: G(best) with exploration noise, G(any command) without, a state critic's, or as stored
+BEST, PROBE, ACTOR, REFINED, RERUN = range(5)
+KIND_NAMES = ("best", "probe", "actor", "refined", "rerun")
 #: Bins of return among which policies are drawn evenly
 N_BINS = 20
 #: They begin at this quantile of the returns: few policies are worse
@@ -27,7 +28,8 @@ class PolicyBufferSamples(NamedTuple):
 
     :param policy_weights: (n_policies, n_weights)
     :param commands: (n_policies,) on which the policies acted, in return units.
-    :param returns: (n_policies,) that the policies achieved, in return units.
+    :param returns: (n_policies,) that the policies achieved, in return units; the mean, if they were run again.
+    :param expected_returns: (n_policies,) that can be expected of them.
     :param counts: (n_policies,) how often each policy was drawn. They add up to the batch size.
     :param elite_counts: (n_policies,) how many of the draws of each policy went by rank of return.
     :param even_counts: (n_policies,) how many of them were spread evenly over returns.
@@ -37,6 +39,7 @@ class PolicyBufferSamples(NamedTuple):
     policy_weights: th.Tensor
     commands: th.Tensor
     returns: th.Tensor
+    expected_returns: th.Tensor
     counts: th.Tensor
     elite_counts: th.Tensor
     even_counts: th.Tensor
@@ -113,10 +116,13 @@ class PolicyBuffer:
         self.commands = np.zeros(self.buffer_size)
         self.returns = np.zeros(self.buffer_size)
         self.kinds = np.zeros(self.buffer_size, dtype=np.int8)
+        self.n_runs = np.ones(self.buffer_size)
+        self.deviations = np.zeros(self.buffer_size)  # sum of the squared distances of a policy's returns from their mean
         self.n_added = 0
         self.best_episodes = BestEpisodes()
         self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
         self._bins: list[np.ndarray] | None = None  # ages of those drawn evenly, newest first, by their return
+        self._expected: np.ndarray | None = None
         self.rng = np.random.default_rng(seed)
         self.transitions = transitions
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
@@ -157,8 +163,40 @@ class PolicyBuffer:
         self.commands[index] = command
         self.returns[index] = episode_return
         self.kinds[index] = kind
+        self.n_runs[index], self.deviations[index] = 1, 0.0
         self.n_added += 1
-        self._ages_by_return = self._bins = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """What followed from the contents."""
+        self._ages_by_return = self._bins = self._expected = None
+
+    def add_run(self, serial: int, episode_return: float) -> None:
+        """See another episode of the policy that was the ``serial``-th to be added, from 0; of one that is gone, nothing."""
+        if serial < self.n_added - len(self):
+            return
+        index = serial % self.buffer_size
+        self.n_runs[index] += 1
+        distance = episode_return - self.returns[index]
+        self.returns[index] += distance / self.n_runs[index]
+        self.deviations[index] += distance * (episode_return - self.returns[index])
+        self._forget()
+
+    def measured_luck(self) -> Luck | None:
+        """How much of a return is luck; None: too few policies were run again."""
+        return Luck.measured(self.stored_returns, self._oldest_first(self.n_runs), self._oldest_first(self.deviations))
+
+    @property
+    def expected_returns(self) -> np.ndarray:
+        """(n_stored,) what can be expected of the policies, oldest first: their returns, less what was luck."""
+        if self._expected is None:
+            luck, returns = self.measured_luck(), self.stored_returns
+            self._expected = returns if luck is None else luck.expected(returns, self._oldest_first(self.n_runs))
+        return self._expected
+
+    def best_serials(self, n: int) -> np.ndarray:
+        """(n,) serial numbers of the policies of which most can be expected, best first."""
+        return self.n_added - len(self) + np.argsort(-self.expected_returns, kind="stable")[:n]
 
     def probabilities(self) -> np.ndarray:
         """(n_stored,) probability of each rank, in the order of the ranks."""
@@ -174,7 +212,7 @@ class PolicyBuffer:
         n_elites = self._n_elites(batch_size)
         if n_elites:
             if self._ages_by_return is None:
-                self._ages_by_return = np.argsort(-self.stored_returns[::-1], kind="stable")
+                self._ages_by_return = np.argsort(-self.expected_returns[::-1], kind="stable")
             ranks[:n_elites] = self._ages_by_return[ranks[:n_elites]]
         n_even = self._n_even(batch_size)
         if n_even:
@@ -191,7 +229,7 @@ class PolicyBuffer:
     def _even_bins(self) -> list[np.ndarray]:
         """Ages of the policies without exploration noise, newest first, in the bins of return that hold some."""
         if self._bins is None:
-            returns = self.stored_returns[::-1]
+            returns = self.expected_returns[::-1]
             ages = np.flatnonzero(self.kinds[self._indices(np.arange(len(self)))] != BEST)
             low, high = np.quantile(returns, LOWEST_QUANTILE), returns.max()
             ages = ages[returns[ages] >= low]
@@ -221,6 +259,7 @@ class PolicyBuffer:
             policy_weights=th.stack([self.policy_weights[i] for i in indices]).to(self.device),
             commands=self._to_tensor(self.commands[indices]),
             returns=self._to_tensor(self.returns[indices]),
+            expected_returns=self._to_tensor(self.expected_returns[::-1][ages]),
             counts=self._to_tensor(counts),
             elite_counts=self._to_tensor(np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))),
             even_counts=self._to_tensor(even_counts),
@@ -238,6 +277,8 @@ class PolicyBuffer:
             "commands": th.from_numpy(self.commands[order]),
             "returns": th.from_numpy(self.returns[order]),
             "kinds": th.from_numpy(self.kinds[order]),
+            "n_runs": th.from_numpy(self.n_runs[order]),
+            "deviations": th.from_numpy(self.deviations[order]),
             "rng": json.dumps(self.rng.bit_generator.state),
             **self.best_episodes.state_dict(),
             **({} if self.transitions is None else self.transitions.state_dict()),
@@ -256,6 +297,12 @@ class PolicyBuffer:
         kinds = check_rows("kinds", state.get("kinds", older), (n,)).numpy()
         if not np.isin(kinds, range(len(KIND_NAMES))).all():
             raise ValueError(f"the saved kinds must be 0 to {len(KIND_NAMES) - 1}")
+        n_runs, deviations = (
+            check_rows(name, state.get(name, th.full((n,), otherwise, dtype=th.float64)), (n,), th.float64).numpy()
+            for name, otherwise in (("n_runs", 1.0), ("deviations", 0.0))  # older files lack them
+        )
+        if not ((n_runs >= 1) & (deviations >= 0)).all():
+            raise ValueError("the saved n_runs must be at least 1, and deviations at least 0")
         best_episodes = BestEpisodes()
         if "return_curves" in state:  # older files lack them
             best_episodes.load_state_dict(state)
@@ -269,6 +316,7 @@ class PolicyBuffer:
         self.policy_weights = [row.clone() for row in policies.policy_weights[newest]]
         self.commands[:n_kept], self.returns[:n_kept] = policies.commands[newest], policies.returns[newest]
         self.kinds[:n_kept] = kinds[newest]
+        self.n_runs[:n_kept], self.deviations[:n_kept] = n_runs[newest], deviations[newest]
         self.n_added = n_kept
         self.best_episodes = best_episodes
-        self._ages_by_return = self._bins = None
+        self._forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sb3_gogepo.buffers.luck import Luck
 from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, REFINED, PolicyBuffer
 
 #: Candidates that count, the latest
@@ -12,6 +13,8 @@ WINDOW = 60
 TOP = 0.25
 #: Either has at least this share: what fails now may succeed later
 MIN_SHARE = 0.1
+#: Share of luck in returns as long as nothing is known of it
+UNKNOWN_LUCK = 0.2
 #: Part of the critic's candidates that are refined: beside the actor's they add little (docs/tried.md)
 REFINED_SHARE = 0.15
 
@@ -38,3 +41,13 @@ def choose_kind(share: float, run_seed: int, number: int) -> int:
     rng = np.random.default_rng(np.random.SeedSequence(entropy=run_seed, spawn_key=(number, 1)))
     shares = [1 - share, share * (1 - REFINED_SHARE), share * REFINED_SHARE]
     return int(rng.choice((BEST, ACTOR, REFINED), p=shares))
+
+
+def is_rerun(fraction: float, luck: Luck | None, run_seed: int, number: int) -> bool:
+    """Is candidate ``number`` one of the best stored policies, run again? Nothing but the run's seed decides.
+
+    :param fraction: of the candidates, if a return were luck alone.
+    :param luck: as measured; None: as little is known, a fifth of the fraction.
+    """
+    chance = fraction * (UNKNOWN_LUCK if luck is None else luck.share)
+    return bool(np.random.default_rng(np.random.SeedSequence(entropy=run_seed, spawn_key=(number, 2))).random() < chance)

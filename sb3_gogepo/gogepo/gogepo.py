@@ -30,15 +30,16 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update
 
 from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm, PolicyCandidates
 from sb3_gogepo.base.logs import record_losses
-from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, REFINED, PolicyBuffer
+from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, PROBE, REFINED, RERUN, PolicyBuffer
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule
-from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share
+from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share, is_rerun
 from sb3_gogepo.gogepo.critic_learner import CRITIC_LEARNING_RATE, CriticLearner, CriticSettings, say_where_it_helps
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.denormals import flush_denormals
 from sb3_gogepo.networks.losses import batch_mean, evaluator_loss, generator_loss, weight_distances
 from sb3_gogepo.networks.optimization import step_if_finite
+from sb3_gogepo.rollouts.collector import Candidates
 from sb3_gogepo.rollouts.rollout import Episode
 
 #: Falls to 0: with a constant rate the final policy of InvertedPendulum is unsteady (docs/tried.md).
@@ -107,6 +108,7 @@ class GoGePo(GeneratorAlgorithm):
         probe_fraction: float = 0.0,
         n_warm_up_episodes: int = 64,
         prune_after: float | None = 0.25,
+        rerun_fraction: float = 0.0,
         use_critic: bool = False,
         critic_kwargs: dict[str, Any] | None = None,
         first_command: float = 0.0,
@@ -139,6 +141,7 @@ class GoGePo(GeneratorAlgorithm):
         check_number("n_warm_up_episodes", n_warm_up_episodes, minimum=0, integer=True)
         if prune_after is not None:
             check_fraction("prune_after", prune_after)
+        check_fraction("rerun_fraction", rerun_fraction)
         check_bool("use_critic", use_critic)
         settings = CriticSettings.of(critic_kwargs)
         if use_critic:
@@ -184,6 +187,7 @@ class GoGePo(GeneratorAlgorithm):
         self.imitation_coef = imitation_coef
         self.n_warm_up_episodes = n_warm_up_episodes
         self.prune_after = prune_after
+        self.rerun_fraction = rerun_fraction
         self.use_critic = use_critic
         self.critic_kwargs = critic_kwargs
         self._n_critic_updates = 0
@@ -253,6 +257,11 @@ class GoGePo(GeneratorAlgorithm):
             share = critic_share(self.replay_buffer)
             for i in np.flatnonzero(kinds == BEST):
                 kinds[i] = choose_kind(share, self.run_seed, self._candidate_num + int(i))
+        if self.rerun_fraction and not self.is_warming_up and len(self.replay_buffer) >= n_candidates:
+            luck = self.replay_buffer.measured_luck()
+            for i in np.flatnonzero(kinds != PROBE):
+                if is_rerun(self.rerun_fraction, luck, self.run_seed, self._candidate_num + int(i)):
+                    kinds[i] = RERUN
         return kinds
 
     def propose_candidates(self, n_candidates: int) -> PolicyCandidates:
@@ -267,13 +276,24 @@ class GoGePo(GeneratorAlgorithm):
             noise = th.zeros(1, self.policy.layout.n_weights)
             self.weight_noise.add(noise, 1.0, self.policy.layout, [self._candidate_rng(i)])
             candidates.policy_weights[i] = learner.noisy(weights, noise[0].to(self.device)).cpu()
+        again = np.flatnonzero(candidates.kinds == RERUN)
+        if len(again):
+            buffer = self.replay_buffer
+            candidates.serials[again] = buffer.best_serials(len(again))
+            first = buffer.n_added - len(buffer)
+            candidates.commands[again] = buffer.expected_returns[candidates.serials[again] - first]
+            stored = th.stack([buffer.policy_weights[serial % buffer.buffer_size] for serial in candidates.serials[again]])
+            candidates.policy_weights[again] = self.stored_weights(stored)
         return candidates
 
     def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
         weights, command = self._to_store(candidates, index), candidates.commands[index]
         kind = int(candidates.kinds[index])
-        self.replay_buffer.add(weights, command, episode_return, kind=kind)
+        if kind == RERUN:
+            self.replay_buffer.add_run(int(candidates.serials[index]), episode_return)
+        else:
+            self.replay_buffer.add(weights, command, episode_return, kind=kind)
         if self.critic_learner is not None:
             self.critic_learner.add(episode, self.policy.action_map)
             self.logger.record_mean(f"rollout/ep_rew_{KIND_NAMES[kind]}", episode_return)
@@ -282,6 +302,16 @@ class GoGePo(GeneratorAlgorithm):
             self.replay_buffer.best_episodes.add(episode.return_curve)
         if self.prune_after is not None:
             self.logger.record_mean("rollout/prune_rate", episode.pruned)
+
+    def store_episodes(self, candidates: Candidates, episodes: list[Episode]) -> None:
+        """As usual; once it is known how much of a return is luck, the best one is the best that can be expected."""
+        super().store_episodes(candidates, episodes)
+        luck = self.replay_buffer.measured_luck()
+        if luck is not None:
+            self.logger.record("train/luck", luck.share)
+            self.logger.record("train/best_episode_return", self.best_episode_return)
+            self.best_return = float(self.replay_buffer.expected_returns.max())
+            self.logger.record("train/best_return", self.best_return)
 
     def _train_if_due(self, episodes: list[Episode]) -> None:
         """As without a critic, after its own updates, with which it does not wait for the end of the warm-up."""
@@ -317,8 +347,8 @@ class GoGePo(GeneratorAlgorithm):
         """
         samples = self.replay_buffer.sample(min(self.batch_size, len(self.replay_buffer)))
         self.policy.evaluator.requires_grad_(False)  # its gradients are not needed: save computing them
-        layers = self.policy.generate_layers(samples.returns)
-        commands = self.policy.return_scaler(samples.returns)
+        layers = self.policy.generate_layers(samples.expected_returns)
+        commands = self.policy.return_scaler(samples.expected_returns)
         loss = generator_loss(self.policy.evaluator, layers, commands, samples.counts)
         parts = [(self.imitation_coef, samples.elite_counts), (self.imitation_coef, samples.even_counts)]
         if self.critic_learner is not None:
