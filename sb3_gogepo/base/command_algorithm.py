@@ -34,6 +34,10 @@ from sb3_gogepo.saving.run_state import iteration_start
 SelfCommandAlgorithm = TypeVar("SelfCommandAlgorithm", bound="CommandAlgorithm")
 
 
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
 class CommandAlgorithm(LearningAlgorithm):
     """Base class of the algorithms that act on commands.
 
@@ -247,10 +251,9 @@ class CommandAlgorithm(LearningAlgorithm):
             self._discarded_in_a_row = 0
             self.store_episode(candidates, i, episode, episode_return)
             stored.append(episode)
-            self.best_return = max(episode_return, episode_return if self.best_return is None else self.best_return)
-            record = self.best_episode_return
-            self.best_episode_return = episode_return if record is None else max(episode_return, record)
-            self.worst_return = min(episode_return, episode_return if self.worst_return is None else self.worst_return)
+            self.best_return = max(episode_return, _or(self.best_return, episode_return))
+            self.best_episode_return = max(episode_return, _or(self.best_episode_return, episode_return))
+            self.worst_return = min(episode_return, _or(self.worst_return, episode_return))
         if self._updates_statistics:  # only now: all candidates acted with the same
             for episode in stored:
                 episode.update_statistics(self.policy.normalizer)

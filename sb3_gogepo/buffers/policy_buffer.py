@@ -194,9 +194,12 @@ class PolicyBuffer:
             self._expected = returns if luck is None else luck.expected(returns, self._oldest_first(self.n_runs))
         return self._expected
 
-    def best_serials(self, n: int) -> np.ndarray:
-        """(n,) serial numbers of the policies of which most can be expected, best first."""
-        return self.n_added - len(self) + np.argsort(-self.expected_returns, kind="stable")[:n]
+    def best_policies(self, n: int) -> tuple[np.ndarray, th.Tensor, np.ndarray]:
+        """The n policies of which most can be expected, best first: serial numbers, (n, n_weights), and expected returns."""
+        places = np.argsort(-self.expected_returns, kind="stable")[:n]
+        serials = self.n_added - len(self) + places
+        policy_weights = th.stack([self.policy_weights[serial % self.buffer_size] for serial in serials])
+        return serials, policy_weights, self.expected_returns[places]
 
     def probabilities(self) -> np.ndarray:
         """(n_stored,) probability of each rank, in the order of the ranks."""

@@ -1,11 +1,10 @@
-"""Who makes the candidates where there is a state critic: it, or exploration noise alone, by what each has earned lately."""
+"""Who the next candidates are: made by exploration noise or a state critic, by what each earned lately; or run again."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sb3_gogepo.buffers.luck import Luck
-from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, REFINED, PolicyBuffer
+from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, REFINED, RERUN, PolicyBuffer
 
 #: Candidates that count, the latest
 WINDOW = 60
@@ -33,21 +32,27 @@ def critic_share(buffer: PolicyBuffer) -> float:
     return MIN_SHARE + (1 - 2 * MIN_SHARE) * float(of_critic / (of_critic + of_noise))
 
 
-def choose_kind(share: float, run_seed: int, number: int) -> int:
+def rerun_chance(fraction: float, buffer: PolicyBuffer) -> float:
+    """Chance of a candidate to be a stored policy that is run again: ``fraction``, times the share of luck in returns."""
+    if not fraction:
+        return 0.0
+    luck = buffer.measured_luck()
+    return fraction * (UNKNOWN_LUCK if luck is None else luck.share)
+
+
+def choose_kind(share: float, chance: float, run_seed: int, number: int) -> int:
     """The kind of candidate ``number``; nothing but the run's seed decides.
 
     :param share: of the critic's candidates.
+    :param chance: of those that are run again.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(entropy=run_seed, spawn_key=(number, 1)))
+    if _rng(run_seed, number, 2).random() < chance:
+        return RERUN
+    if not share:
+        return BEST
     shares = [1 - share, share * (1 - REFINED_SHARE), share * REFINED_SHARE]
-    return int(rng.choice((BEST, ACTOR, REFINED), p=shares))
+    return int(_rng(run_seed, number, 1).choice((BEST, ACTOR, REFINED), p=shares))
 
 
-def is_rerun(fraction: float, luck: Luck | None, run_seed: int, number: int) -> bool:
-    """Is candidate ``number`` one of the best stored policies, run again? Nothing but the run's seed decides.
-
-    :param fraction: of the candidates, if a return were luck alone.
-    :param luck: as measured; None: as little is known, a fifth of the fraction.
-    """
-    chance = fraction * (UNKNOWN_LUCK if luck is None else luck.share)
-    return bool(np.random.default_rng(np.random.SeedSequence(entropy=run_seed, spawn_key=(number, 2))).random() < chance)
+def _rng(*key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(entropy=key[0], spawn_key=key[1:]))

@@ -30,10 +30,10 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update
 
 from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm, PolicyCandidates
 from sb3_gogepo.base.logs import record_losses
-from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, PROBE, REFINED, RERUN, PolicyBuffer
+from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, REFINED, RERUN, PolicyBuffer
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule
-from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share, is_rerun
+from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share, rerun_chance
 from sb3_gogepo.gogepo.critic_learner import CRITIC_LEARNING_RATE, CriticLearner, CriticSettings, say_where_it_helps
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.denormals import flush_denormals
@@ -74,6 +74,9 @@ class GoGePo(GeneratorAlgorithm):
         see :class:`~sb3_gogepo.rollouts.pruning.BestEpisodes`. Its return is stored as if it had gone on at its rate.
         Observation statistics see it, Monitors do not. None: no episode is; nor is one where episodes differ in length, or
         in wrappers that must see it out, such as VecMonitor and VecFrameStack.
+    :param rerun_fraction: of the candidates, if returns were luck alone: it is multiplied by the share of luck in them, which
+        these candidates measure. They are the best stored policies, run again. What is expected of a policy then takes the
+        place of its return: in commands, among the elites, and as ``best_return``. 0: none, and a return is what it is.
     :param use_critic: learn from each step, too: twin critics and an actor as TD3's, in the space of the generated policies.
         Some of the candidates are then the actor with noisy weights, and policies generated for the best return and refined
         by the critics; of these and of ``BEST``, each kind gets the share that it earns. Box actions only.
@@ -250,22 +253,17 @@ class GoGePo(GeneratorAlgorithm):
         return [lowest_returns if kind == BEST else None for kind in candidates.kinds]
 
     def next_kinds(self, n_candidates: int) -> np.ndarray:
-        """As without a critic, but that those which do not probe may be the actor's or refined."""
+        """Of those that do not probe, some may be run again, the actor's, or refined."""
         kinds = super().next_kinds(n_candidates)
-        learner = self.critic_learner
-        if learner is not None and learner.has_started:
-            share = critic_share(self.replay_buffer)
-            for i in np.flatnonzero(kinds == BEST):
-                kinds[i] = choose_kind(share, self.run_seed, self._candidate_num + int(i))
-        if self.rerun_fraction and not self.is_warming_up and len(self.replay_buffer) >= n_candidates:
-            luck = self.replay_buffer.measured_luck()
-            for i in np.flatnonzero(kinds != PROBE):
-                if is_rerun(self.rerun_fraction, luck, self.run_seed, self._candidate_num + int(i)):
-                    kinds[i] = RERUN
+        learner, buffer = self.critic_learner, self.replay_buffer
+        share = critic_share(buffer) if learner is not None and learner.has_started else 0.0
+        chance = 0.0 if self.is_warming_up else rerun_chance(self.rerun_fraction, buffer)
+        for i in map(int, np.flatnonzero(kinds == BEST)):
+            kinds[i] = choose_kind(share, chance, self.run_seed, self._candidate_num + i)
         return kinds
 
     def propose_candidates(self, n_candidates: int) -> PolicyCandidates:
-        """As without a critic, but for those that it makes."""
+        """As usual, but for those that a critic makes, and those that are run again."""
         candidates = super().propose_candidates(n_candidates)
         learner = self.critic_learner
         for i in map(int, np.flatnonzero(np.isin(candidates.kinds, (ACTOR, REFINED)))):
@@ -276,13 +274,9 @@ class GoGePo(GeneratorAlgorithm):
             noise = th.zeros(1, self.policy.layout.n_weights)
             self.weight_noise.add(noise, 1.0, self.policy.layout, [self._candidate_rng(i)])
             candidates.policy_weights[i] = learner.noisy(weights, noise[0].to(self.device)).cpu()
-        again = np.flatnonzero(candidates.kinds == RERUN)
-        if len(again):
-            buffer = self.replay_buffer
-            candidates.serials[again] = buffer.best_serials(len(again))
-            first = buffer.n_added - len(buffer)
-            candidates.commands[again] = buffer.expected_returns[candidates.serials[again] - first]
-            stored = th.stack([buffer.policy_weights[serial % buffer.buffer_size] for serial in candidates.serials[again]])
+        again = candidates.kinds == RERUN
+        if again.any():
+            candidates.serials[again], stored, candidates.commands[again] = self.replay_buffer.best_policies(int(again.sum()))
             candidates.policy_weights[again] = self.stored_weights(stored)
         return candidates
 

@@ -28,6 +28,9 @@ NOT_FROM_FILES = {"policy", "env", "device", "_init_setup_model"}
 #: What torch's optimizers keep one number of for each parameter. All else has the parameter's shape.
 SCALAR_STATE = {"step", "mu_product", "eta", "mu"}
 
+#: Numbers that are known after the first episode
+NONE_IN_A_NEW_MODEL = ("best_return", "best_episode_return", "worst_return", "lowest_command")
+
 
 def check_policy_fits(policy_class: type, arguments: Mapping[str, Any], state_dict: Mapping[str, Any]) -> None:
     """Load a file's networks into a policy without memory, before the real one is made: settings may ask for petabytes.

@@ -13,8 +13,8 @@ def run_policies(truths, noise, n_reruns, seed=0):
     for truth in truths:
         buffer.add(th.zeros(1), 0.0, truth + noise * rng.standard_normal())
     for _ in range(n_reruns):
-        (serial,) = buffer.best_serials(1)
-        buffer.add_run(int(serial), truths[serial] + noise * rng.standard_normal())
+        serial = int(buffer.best_policies(1)[0][0])
+        buffer.add_run(serial, truths[serial] + noise * rng.standard_normal())
     return buffer
 
 
@@ -39,7 +39,7 @@ def test_the_best_keeps_what_is_expected_of_it():
     for seed in range(20):
         truths = rng.standard_normal(100)
         buffer = run_policies(truths, noise=1.0, n_reruns=40, seed=seed)
-        (best,) = buffer.best_serials(1)
+        best = int(buffer.best_policies(1)[0][0])
         errors.append(buffer.expected_returns[best] - truths[best])
         once = run_policies(truths, noise=1.0, n_reruns=0, seed=seed)
         record_errors.append(once.stored_returns.max() - truths[once.stored_returns.argmax()])

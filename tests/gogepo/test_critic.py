@@ -181,11 +181,11 @@ def test_an_untried_critic_is_tried():
 
 
 def test_kinds_are_drawn_by_their_shares():
-    drawn = [choose_kind(0.8, 1, number) for number in range(2000)]
+    drawn = [choose_kind(0.8, 0.0, 1, number) for number in range(2000)]
     expected = [0.2, 0.8 * (1 - REFINED_SHARE), 0.8 * REFINED_SHARE]
     np.testing.assert_allclose([drawn.count(kind) / 2000 for kind in (BEST, ACTOR, REFINED)], expected, atol=0.04)
-    assert drawn[:50] == [choose_kind(0.8, 1, number) for number in range(50)]
-    assert drawn[:50] != [choose_kind(0.8, 2, number) for number in range(50)]
+    assert drawn[:50] == [choose_kind(0.8, 0.0, 1, number) for number in range(50)]
+    assert drawn[:50] != [choose_kind(0.8, 0.0, 2, number) for number in range(50)]
 
 
 # ---------------------------------------------------------------------- guarantees
