@@ -257,7 +257,7 @@ class GoGePo(GeneratorAlgorithm):
         kinds = super().next_kinds(n_candidates)
         learner, buffer = self.critic_learner, self.replay_buffer
         share = critic_share(buffer) if learner is not None and learner.has_started else 0.0
-        chance = 0.0 if self.is_warming_up else rerun_chance(self.rerun_fraction, buffer)
+        chance = 0.0 if self.is_warming_up or len(buffer) < n_candidates else rerun_chance(self.rerun_fraction, buffer)
         for i in map(int, np.flatnonzero(kinds == BEST)):
             kinds[i] = choose_kind(share, chance, self.run_seed, self._candidate_num + i)
         return kinds
