@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer, Transitions
 from sb3_gogepo.checks import check_fraction, check_number, check_sizes
 from sb3_gogepo.envs import attribute_of
+from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.action_map import ActionMap
 from sb3_gogepo.networks.normalization import ObservationNormalizer
 from sb3_gogepo.networks.optimization import step_if_finite
@@ -120,6 +121,13 @@ class CriticLearner:
         self.settings, self.critic, self.normalizer, self.transitions = settings, critic, normalizer, transitions
         self.critics_optimizer, self.actor_optimizer = optimizers
 
+    @classmethod
+    def of(cls, policy: GoGePoPolicy, transitions: TransitionBuffer, critic_kwargs: dict[str, Any] | None) -> CriticLearner:
+        """The learner of a policy that has a critic."""
+        assert policy.critic is not None
+        optimizers = (policy.critics_optimizer, policy.actor_optimizer)
+        return cls(CriticSettings.of(critic_kwargs), policy.critic, optimizers, policy.normalizer, transitions)
+
     def add(self, episode: Episode, action_map: ActionMap) -> None:
         """Keep the steps of an episode, with its actions in [-1, 1], or as choices from 0."""
         assert episode.observations is not None
@@ -193,6 +201,10 @@ class CriticLearner:
         loss = step_if_finite(optimizer, -values.mean())
         self.critic.critics.requires_grad_(True)
         return loss
+
+    def candidate(self, generated: th.Tensor | None, noise: th.Tensor) -> th.Tensor:
+        """(n_weights,) of a policy to try: the actor, or a generated one refined, and noise."""
+        return self.noisy(self.critic.actor.detach() if generated is None else self.refine(generated), noise)
 
     def refine(self, weights: th.Tensor) -> th.Tensor:
         """(n_weights,) of a policy, moved by policy gradient steps."""

@@ -219,12 +219,8 @@ class GoGePo(GeneratorAlgorithm):
     @property
     def critic_learner(self) -> CriticLearner | None:
         """Trains the state critic; None without one."""
-        policy, transitions = self.policy, self.replay_buffer.transitions
-        if policy.critic is None or transitions is None:
-            return None
-        optimizers = (policy.critics_optimizer, policy.actor_optimizer)
-        settings = CriticSettings.of(self.critic_kwargs)
-        return CriticLearner(settings, policy.critic, optimizers, policy.normalizer, transitions)
+        transitions = self.replay_buffer.transitions
+        return CriticLearner.of(self.policy, transitions, self.critic_kwargs) if transitions is not None else None
 
     @property
     def keeps_steps(self) -> bool:
@@ -268,12 +264,11 @@ class GoGePo(GeneratorAlgorithm):
         learner = self.critic_learner
         for i in map(int, np.flatnonzero(np.isin(candidates.kinds, (ACTOR, REFINED)))):
             assert learner is not None
-            weights = learner.critic.actor.detach()
-            if candidates.kinds[i] == REFINED:
-                weights = learner.refine(self.policy.generate_weights(candidates.commands[i : i + 1])[0])
+            is_refined = candidates.kinds[i] == REFINED
+            generated = self.policy.generate_weights(candidates.commands[i : i + 1])[0] if is_refined else None
             noise = th.zeros(1, self.policy.layout.n_weights)
             self.weight_noise.add(noise, 1.0, self.policy.layout, [self._candidate_rng(i)])
-            candidates.policy_weights[i] = learner.noisy(weights, noise[0].to(self.device)).cpu()
+            candidates.policy_weights[i] = learner.candidate(generated, noise[0].to(self.device)).cpu()
         again = candidates.kinds == RERUN
         if again.any():
             candidates.serials[again], stored, candidates.commands[again] = self.replay_buffer.best_policies(int(again.sum()))
