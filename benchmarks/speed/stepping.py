@@ -1,8 +1,8 @@
-"""Env steps per second: the bare env, SB3's VecEnv, GoGePo's episodes alone, and training: ``make bench-stepping``.
+"""Env steps per second: the bare env, SB3's VecEnv, and GoGePo's episodes without training: ``make bench-stepping``.
 
 All parts take turns in one process, on one thread, so that their ratios do not depend on what else the machine does.
-Training is the default preset's, and that of ``benchmarks.speed.plain``; the first table has CPU times. With ``--n-envs`` the
-second table has episodes in that many envs, one process each (SubprocVecEnv), on one core and on as many as there are.
+The first table has CPU times; training is measured by ``benchmarks.speed.update_speed``. With ``--n-envs`` the second table
+has episodes in that many envs, one process each (SubprocVecEnv), on one core and on as many as there are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from benchmarks.speed.update_speed import learn, make_model, make_plain, median_seconds, step_bare
+from benchmarks.speed.update_speed import make_model, median_seconds, step_bare
 from sb3_gogepo import GoGePo
 from sb3_gogepo.rollouts.rollout import run_episodes
 
@@ -62,13 +62,11 @@ def print_table(title: str, seconds: dict[str, float]) -> None:
 def compare_one_thread(env_id: str, n_steps: int, rounds: int) -> None:
     """The bare env against everything above it."""
     bare, vec_env = gym.make(env_id), DummyVecEnv([lambda: gym.make(env_id)])
-    model, plain = make_model(env_id, {}), make_plain(env_id)
+    model = make_model(env_id, {})
     parts = {
         f"bare {env_id}": lambda: step_bare(bare, n_steps),
         "SB3's DummyVecEnv": lambda: step_vec_env(vec_env, n_steps),
         "episodes of generated policies": lambda: run_policies(model, n_steps),
-        "training, default preset": lambda: learn(model, n_steps),
-        "training, the paper's settings in plain code": plain.learn_episode,
     }
     print_table("one thread", median_seconds(parts, rounds))
 

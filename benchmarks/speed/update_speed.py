@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -36,13 +37,6 @@ def make_model(env_id: str, preset: dict) -> GoGePo:
     for episode_return in rng.normal(30, 10, N_POLICIES):
         model.replay_buffer.add(0.1 * th.randn(model.policy.layout.n_weights), 0.0, episode_return)
     return model
-
-
-def make_plain(env_id: str) -> PlainGoGePo:
-    """The plain version, with as many policies."""
-    plain = PlainGoGePo(gym.make(env_id))
-    plain.add_random_policies(N_POLICIES)
-    return plain
 
 
 def make_compiled(env_id: str, preset: dict) -> GoGePo:
@@ -108,15 +102,50 @@ def compare_rounds(models: Mapping[str, GoGePo], plain: PlainGoGePo, rounds: int
         print(f"| {name} | {1000 * median:.1f} | {medians['plain'] / median:.1f} | {seconds[name][0]:.1f} |", flush=True)
 
 
-def compare_training(env_id: str, models: Mapping[str, GoGePo], plain: PlainGoGePo, rounds: int) -> None:
-    """Whole episodes, with their gradient steps, and the bare env."""
-    parts: dict[str, Callable[[], Any]] = {"the bare env": partial(step_bare, gym.make(env_id), 2000)}
-    parts |= {"plain": plain.learn_episode, **{name: partial(learn, model, 2000) for name, model in models.items()}}
-    seconds = {name: np.array(values[1:]) for name, values in measure_seconds(parts, rounds).items()}
-    print("\n| Training | ms per 1000 env steps | this / bare env | plain / this |\n|---|---|---|---|")
-    for name, values in seconds.items():
-        of_bare, of_plain = (np.median(a / b) for a, b in ((values, seconds["the bare env"]), (seconds["plain"], values)))
-        print(f"| {name} | {1e6 * np.median(values):.0f} | {of_bare:.1f} | {of_plain:.1f} |", flush=True)
+def time_training(learn: Callable[[], int], learner: Any = None) -> Callable[[], np.ndarray]:
+    """``learn``, which returns env steps, as a function that returns (CPU time in all, that of gradient steps) a step.
+
+    :param learner: whose ``train`` makes the gradient steps; None: there are none.
+    """
+    seconds = np.zeros(2)
+
+    def timed(index: int, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            start = time.process_time()
+            result = function(*args)
+            seconds[index] += time.process_time() - start
+            return result
+
+        return call
+
+    def measure() -> np.ndarray:
+        seconds[:] = 0
+        n_steps = timed(0, learn)()
+        return seconds / n_steps
+
+    if learner is not None:
+        learner.train = timed(1, learner.train)
+    return measure
+
+
+def compare_training(env_id: str, models: Mapping[str, GoGePo], plain: PlainGoGePo, rounds: int) -> dict[str, np.ndarray]:
+    """Whole episodes, with their gradient steps, and the bare env; the first round warms up.
+
+    :return: what :func:`~benchmarks.speed.figures.draw_training` draws.
+    """
+    parts = {"plain": time_training(plain.learn_episode, plain)}
+    parts |= {name: time_training(partial(learn, model, 2000), model) for name, model in models.items()}
+    parts["the bare env"] = time_training(partial(step_bare, gym.make(env_id), 2000))
+    turns = [{name: 1e6 * part() for name, part in parts.items()} for _ in range(rounds + 1)]  # ms per 1000 env steps
+    costs = {name: np.array([turn[name] for turn in turns[1:]]) for name in parts}
+    print("\n| Training | ms per 1000 env steps | gradient steps | this / bare env | plain / this |\n|---|---|---|---|---|")
+    for name, values in costs.items():
+        total, gradient = np.median(values, axis=0)
+        of_bare, of_plain = (
+            np.median(a[:, 0] / b[:, 0]) for a, b in ((values, costs["the bare env"]), (costs["plain"], values))
+        )
+        print(f"| {name} | {total:.0f} | {gradient:.0f} | {of_bare:.1f} | {of_plain:.1f} |", flush=True)
+    return costs
 
 
 def main() -> None:
@@ -124,17 +153,26 @@ def main() -> None:
     parser.add_argument("--env", default="Swimmer-v5")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile; needs a C++ compiler")
     options = parser.parse_args()
     th.set_num_threads(options.threads)
     models = {"sb3_gogepo, PAPER": make_model(options.env, presets.PAPER), "sb3_gogepo, default": make_model(options.env, {})}
-    plain = make_plain(options.env)
+    plain = PlainGoGePo(gym.make(options.env))
+    plain.add_random_policies(N_POLICIES)
     compiled = {}
     if options.compile:
         compiled["compiled, PAPER"] = make_compiled(options.env, presets.PAPER)
         compiled["compiled, default"] = make_compiled(options.env, {})
     compare_rounds({**models, **compiled}, plain, options.rounds)
-    compare_training(options.env, models, plain, options.rounds)
+    costs = compare_training(options.env, models, plain, options.rounds)
+    if options.figure is not None:
+        from benchmarks.speed.figures import (
+            draw_training,
+            save,
+        )  # would count in the memory that benchmarks.speed.scale measures
+
+        save(draw_training(costs), options.figure)
 
 
 if __name__ == "__main__":
