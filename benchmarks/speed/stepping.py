@@ -1,14 +1,15 @@
-"""Env steps per second: the bare env, SB3's VecEnv, GoGePo's episodes alone, and training: ``make bench-stepping``.
+"""Env steps per second: the bare env, SB3's VecEnv, and GoGePo's episodes without training: ``make bench-stepping``.
 
 All parts take turns in one process, on one thread, so that their ratios do not depend on what else the machine does.
-Training is the default preset's; the plain version's cost is that of ``benchmarks.speed.update_speed``. With ``--n-envs`` the
-second table has episodes in that many envs, one process each (SubprocVecEnv), on one core and on as many as there are.
+The first table has CPU times; training is measured by ``benchmarks.speed.update_speed``. With ``--n-envs`` the second table
+has episodes in that many envs, one process each (SubprocVecEnv), on one core and on as many as there are.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -16,29 +17,20 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from benchmarks.speed.update_speed import PlainGoGePo, median_seconds
-from sb3_gogepo import GoGePo, presets
+from benchmarks.speed.update_speed import make_model, median_seconds, step_bare
+from sb3_gogepo import GoGePo
 from sb3_gogepo.rollouts.rollout import run_episodes
 
 
-def step_bare(env: gym.Env, n_steps: int) -> None:
-    """The env by itself, on random actions."""
-    env.action_space.seed(0)
-    env.reset(seed=0)
-    for _ in range(n_steps):
-        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
-        if terminated or truncated:
-            env.reset()
-
-
-def step_vec_env(env: VecEnv, n_steps: int) -> None:
-    """The same in a VecEnv."""
+def step_vec_env(env: VecEnv, n_steps: int) -> int:
+    """A VecEnv on random actions; returns the env steps made, as the others."""
     env.reset()
     for _ in range(n_steps // env.num_envs):
         env.step(np.stack([env.action_space.sample() for _ in range(env.num_envs)]))
+    return n_steps
 
 
-def run_policies(model: GoGePo, n_steps: int) -> None:
+def run_policies(model: GoGePo, n_steps: int) -> int:
     """Episodes of generated policies, as in training, without training; Swimmer's have 1000 steps each."""
     policy, env = model.policy, model.get_env()
     assert env is not None
@@ -56,30 +48,27 @@ def run_policies(model: GoGePo, n_steps: int) -> None:
         on_step=lambda *_: True,
         keep_observations=True,
     )
+    return 1000 * n_policies
 
 
-def print_table(title: str, seconds: dict[str, float], n_steps: int) -> None:
+def print_table(title: str, seconds: dict[str, float]) -> None:
     """Speed of each part, and its cost in units of the first one's."""
     first = next(iter(seconds.values()))
     print(f"| {title} | env steps/s | cost |\n|---|---|---|")
     for name, value in seconds.items():
-        print(f"| {name} | {n_steps / value:,.0f} | {value / first:.1f} |")
+        print(f"| {name} | {1 / value:,.0f} | {value / first:.1f} |")
 
 
 def compare_one_thread(env_id: str, n_steps: int, rounds: int) -> None:
     """The bare env against everything above it."""
     bare, vec_env = gym.make(env_id), DummyVecEnv([lambda: gym.make(env_id)])
-    model = GoGePo(env_id, seed=0, device="cpu").learn(2000, log_interval=None)
-    plain = GoGePo("MlpPolicy", env_id, seed=0, device="cpu", **presets.PAPER).learn(2000, log_interval=None)
-    plain.__class__ = PlainGoGePo
+    model = make_model(env_id, {})
     parts = {
         f"bare {env_id}": lambda: step_bare(bare, n_steps),
         "SB3's DummyVecEnv": lambda: step_vec_env(vec_env, n_steps),
         "episodes of generated policies": lambda: run_policies(model, n_steps),
-        "training, default preset": lambda: model.learn(n_steps, log_interval=None, reset_num_timesteps=False),
-        "training, paper preset, plain code": lambda: plain.learn(n_steps, log_interval=None, reset_num_timesteps=False),
     }
-    print_table("one thread", median_seconds(parts, rounds), n_steps)
+    print_table("one thread", median_seconds(parts, rounds))
 
 
 def compare_cores(env_id: str, n_envs: int, n_steps: int, rounds: int) -> None:
@@ -91,17 +80,18 @@ def compare_cores(env_id: str, n_envs: int, n_steps: int, rounds: int) -> None:
     all_cores = GoGePo("MlpPolicy", make_vec_env(env_id, n_envs, vec_env_cls=SubprocVecEnv), seed=0, device="cpu")
     in_process = GoGePo("MlpPolicy", make_vec_env(env_id, n_envs), seed=0, device="cpu")
 
-    def pinned() -> None:
+    def pinned() -> int:
         os.sched_setaffinity(0, {min(cores)})
-        run_policies(one_core, n_steps)
+        n_made = run_policies(one_core, n_steps)
         os.sched_setaffinity(0, cores)
+        return n_made
 
     parts = {
         f"{n_envs} envs in this process": lambda: run_policies(in_process, n_steps),
         f"{n_envs} processes, 1 core": pinned,
         f"{n_envs} processes, {len(cores)} cores": lambda: run_policies(all_cores, n_steps),
     }
-    print_table("episodes, SubprocVecEnv", median_seconds(parts, rounds), n_steps)
+    print_table("episodes, SubprocVecEnv", median_seconds(parts, rounds, clock=time.perf_counter))
     for model in (one_core, all_cores):
         assert model.env is not None
         model.env.close()

@@ -51,7 +51,7 @@ class ActionMap:
             return scaled[:, 0].astype(np.int64) + int(self.action_space.start)
         unit = scaled.astype(np.float64).reshape(len(scaled), *self.action_space.shape)
         actions = (self.center + self.half_range * unit).astype(self.action_space.dtype)
-        return np.clip(actions, self.action_space.low, self.action_space.high)
+        return np.minimum(np.maximum(actions, self.action_space.low), self.action_space.high)
 
     def scale(self, actions: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`unscale`, in float32; 0 where a Box has no range."""

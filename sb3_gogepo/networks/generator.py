@@ -8,7 +8,7 @@ size are covered by one more tile and cropped, so any ``net_arch`` works.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -44,11 +44,11 @@ class TileNetwork(nn.Module):
         :param average_tiles: number of neighboring tiles whose values are averaged (1: none). The average is taken before
             the last linear layer, which commutes with it.
         """
-        first = cast(nn.Linear, self.hidden[0])
+        first, *others = cast(Iterable[nn.Linear], self.hidden)
         from_embedding = nn.functional.linear(embeddings, first.weight[:, :-1], first.bias)  # (n_tiles, n_hidden)
         from_command = th.outer(commands, first.weight[:, -1])  # (n_commands, n_hidden)
         hidden = th.relu(from_embedding + from_command.unsqueeze(1))
-        for linear in self.hidden[1:]:
+        for linear in others:
             hidden = th.relu(linear(hidden))
         if average_tiles > 1:
             hidden = hidden.unflatten(1, (-1, average_tiles)).mean(dim=2)

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -183,6 +185,23 @@ def test_observations_are_copied():
     expected = run(make_vec_env(Seeded, 1), policy_weights, **kwargs)
     for one, two in zip(expected, run(Reusing([Seeded]), policy_weights, **kwargs), strict=True):
         assert np.array_equal(one.observations, two.observations)
+
+
+def test_what_infos_hold_is_copied():
+    """An env may go on changing what it has put into its info."""
+
+    class Counting(ConstantObs):
+        seen: ClassVar[list[int]] = []
+
+        def step(self, action):
+            observation, reward, terminated, truncated, _ = super().step(action)
+            self.seen.append(len(self.seen))
+            return observation, reward, terminated, truncated, {"n": len(self.seen), "seen": self.seen}
+
+    infos = []
+    run(make_dummy(Counting()), constant_policies([0.5]), on_step=lambda step: infos.extend(step.infos) or True)
+    assert len(infos) > 1
+    assert all(info["seen"] == list(range(info["n"])) for info in infos)
 
 
 ASYMMETRIC = spaces.Box(np.array([-1.0, 0.0, 10.0], np.float32), np.array([3.0, 0.5, 10.0], np.float32))
