@@ -25,7 +25,7 @@ CRITIC_LEARNING_RATE = 5e-4
 #: Of policies beside a critic: with 3, actors saturate.
 CRITIC_WEIGHT_BOUND = 6.0
 #: Where a critic helps, as measured (docs/howto/state_critic.md)
-CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d", "Pendulum")
+CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d", "Pendulum", "LunarLander")
 #: Observations in which the size of a policy's noise is measured
 N_NOISE_OBSERVATIONS = 256
 
