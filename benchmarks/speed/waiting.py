@@ -31,11 +31,11 @@ class CountSteps(VecEnvWrapper):
 
     n_steps = 0
 
-    def reset(self) -> np.ndarray:  # type: ignore[override]
+    def reset(self) -> np.ndarray:
         """As it is."""
         return self.venv.reset()  # type: ignore[return-value]
 
-    def step_wait(self) -> tuple:  # type: ignore[override]
+    def step_wait(self) -> tuple:
         """Count."""
         self.n_steps += 1
         return self.venv.step_wait()
