@@ -21,7 +21,11 @@ LEARN_STEPS = re.compile(r"(?<=\.learn\()(total_timesteps=)?(\d[\d_.]*(?:e\d+)?)
 #: and those that are recorded, in `n_steps=20_000`
 RECORDED_STEPS = re.compile(r"(?<=\bn_steps=)()(\d[\d_.]*)")
 #: pages that need more than the extras that all tests need
-NEEDED = {"docs/howto/datasets.md": ("minari", "h5py"), "docs/howto/export.md": ("onnx", "onnxscript", "onnxruntime")}
+NEEDED = {
+    "docs/howto/datasets.md": ("minari", "h5py"),
+    "docs/howto/envpool.md": ("envpool",),
+    "docs/howto/export.md": ("onnx", "onnxscript", "onnxruntime"),
+}
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
