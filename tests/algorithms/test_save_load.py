@@ -48,6 +48,7 @@ OWN_ARGUMENTS = {
         generator_gradient_steps=5,
         n_warm_up_episodes=3,
         prune_after=0.5,
+        rerun_fraction=0.2,
         use_critic=True,
         critic_kwargs=dict(gamma=0.9, net_arch=[8]),
         **GENERATOR_ARGUMENTS,
