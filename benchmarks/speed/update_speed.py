@@ -167,10 +167,8 @@ def main() -> None:
     compare_rounds({**models, **compiled}, plain, options.rounds)
     costs = compare_training(options.env, models, plain, options.rounds)
     if options.figure is not None:
-        from benchmarks.speed.figures import (
-            draw_training,
-            save,
-        )  # would count in the memory that benchmarks.speed.scale measures
+        # at the top, it would count in the memory that benchmarks.speed.scale measures
+        from benchmarks.speed.figures import draw_training, save
 
         save(draw_training(costs), options.figure)
 

@@ -122,7 +122,7 @@ class PolicyBuffer:
         self.best_episodes = BestEpisodes()
         self._ages_by_return: np.ndarray | None = None  # ages, best return first; sorted anew after each change
         self._bins: list[np.ndarray] | None = None  # ages of those drawn evenly, newest first, by their return
-        self._expected: np.ndarray | None = None
+        self._judged: tuple[Luck | None, np.ndarray] | None = None
         self.rng = np.random.default_rng(seed)
         self.transitions = transitions
         # cumulative_mass[n - 1]: unnormalized probability of ranks 1..n
@@ -169,7 +169,7 @@ class PolicyBuffer:
 
     def _forget(self) -> None:
         """What followed from the contents."""
-        self._ages_by_return = self._bins = self._expected = None
+        self._ages_by_return = self._bins = self._judged = None
 
     def add_run(self, serial: int, episode_return: float) -> None:
         """See another episode of the policy that was the ``serial``-th to be added, from 0; of one that is gone, nothing."""
@@ -184,15 +184,20 @@ class PolicyBuffer:
 
     def measured_luck(self) -> Luck | None:
         """How much of a return is luck; None: too few policies were run again."""
-        return Luck.measured(self.stored_returns, self._oldest_first(self.n_runs), self._oldest_first(self.deviations))
+        return self._judge()[0]
 
     @property
     def expected_returns(self) -> np.ndarray:
         """(n_stored,) what can be expected of the policies, oldest first: their returns, less what was luck."""
-        if self._expected is None:
-            luck, returns = self.measured_luck(), self.stored_returns
-            self._expected = returns if luck is None else luck.expected(returns, self._oldest_first(self.n_runs))
-        return self._expected
+        return self._judge()[1]
+
+    def _judge(self) -> tuple[Luck | None, np.ndarray]:
+        """The luck, and what can be expected of the policies; worked out anew after each change."""
+        if self._judged is None:
+            returns, n_runs = self.stored_returns, self._oldest_first(self.n_runs)
+            luck = Luck.measured(returns, n_runs, self._oldest_first(self.deviations))
+            self._judged = luck, returns if luck is None else luck.expected(returns, n_runs)
+        return self._judged
 
     def best_policies(self, n: int) -> tuple[np.ndarray, th.Tensor, np.ndarray]:
         """The n policies of which most can be expected, best first: serial numbers, (n, n_weights), and expected returns."""

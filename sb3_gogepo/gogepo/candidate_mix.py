@@ -46,7 +46,7 @@ def choose_kind(share: float, chance: float, run_seed: int, number: int) -> int:
     :param share: of the critic's candidates.
     :param chance: of those that are run again.
     """
-    if _rng(run_seed, number, 2).random() < chance:
+    if chance and _rng(run_seed, number, 2).random() < chance:
         return RERUN
     if not share:
         return BEST
@@ -54,5 +54,5 @@ def choose_kind(share: float, chance: float, run_seed: int, number: int) -> int:
     return int(_rng(run_seed, number, 1).choice((BEST, ACTOR, REFINED), p=shares))
 
 
-def _rng(*key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(entropy=key[0], spawn_key=key[1:]))
+def _rng(run_seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(entropy=run_seed, spawn_key=key))

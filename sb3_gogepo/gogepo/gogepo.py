@@ -79,7 +79,7 @@ class GoGePo(GeneratorAlgorithm):
         place of its return: in commands, among the elites, and as ``best_return``. 0: none, and a return is what it is.
     :param use_critic: learn from each step, too: twin critics and an actor as TD3's, in the space of the generated policies.
         Some of the candidates are then the actor with noisy weights, and policies generated for the best return and refined
-        by the critics; of these and of ``BEST``, each kind gets the share that it earns. Box actions only.
+        by the critics; of these and of ``BEST``, each kind gets the share that it earns.
     :param critic_kwargs: see :class:`~sb3_gogepo.gogepo.critic_learner.CriticSettings`.
     :param return_range: (lowest, highest) return, to scale by its width as the paper: commands are divided by it, and
         the evaluator predicts raw returns. None: standardize both by the returns in the buffer.
@@ -277,12 +277,11 @@ class GoGePo(GeneratorAlgorithm):
 
     def store_episode(self, candidates: PolicyCandidates, index: int, episode: Episode, episode_return: float) -> None:
         """Put the policy that acted into the buffer, and measure others by the episode if it was not pruned."""
-        weights, command = self._to_store(candidates, index), candidates.commands[index]
         kind = int(candidates.kinds[index])
         if kind == RERUN:
             self.replay_buffer.add_run(int(candidates.serials[index]), episode_return)
         else:
-            self.replay_buffer.add(weights, command, episode_return, kind=kind)
+            self.replay_buffer.add(self._to_store(candidates, index), candidates.commands[index], episode_return, kind=kind)
         if self.critic_learner is not None:
             self.critic_learner.add(episode, self.policy.action_map)
             self.logger.record_mean(f"rollout/ep_rew_{KIND_NAMES[kind]}", episode_return)

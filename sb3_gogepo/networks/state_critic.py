@@ -38,11 +38,16 @@ class DiscreteCritics(nn.ModuleList):
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, ...]:
         """(n, 1) mean values of the actions, by each network."""
-        return tuple((network(observations) * actions).sum(dim=1, keepdim=True) for network in self)
+        return tuple(mean_value(network, observations, actions) for network in self)
 
     def q1_forward(self, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """(n, 1), by the first network alone."""
-        return (self[0](observations) * actions).sum(dim=1, keepdim=True)
+        return mean_value(self[0], observations, actions)
+
+
+def mean_value(network: nn.Module, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """(n, 1) values of a Q-network, averaged over the (n, n_actions) probabilities of the actions."""
+    return (network(observations) * actions).sum(dim=1, keepdim=True)
 
 
 class StateCritic(nn.Module):

@@ -70,9 +70,7 @@ def check_settings(model: BaseAlgorithm, settings: Mapping[str, Any]) -> None:
             raise ValueError(f"it holds '{key[:80]}', which is no setting")
         if isinstance(value, type) and key != "policy_class":
             raise ValueError(f"it holds the class {value.__name__} as {key[:80]}")
-        own = (
-            0.0 if key in ("best_return", "best_episode_return", "worst_return", "lowest_command") else vars(model).get(key)
-        )  # None in a new model
+        own = 0.0 if key in NONE_IN_A_NEW_MODEL else vars(model).get(key)
         if not _is_alike(own, value):
             raise ValueError(f"it holds {str(value)[:80]!r} as {key[:80]}")
     if settings.get("buffer_size", 1) > MAX_BUFFER_SIZE:

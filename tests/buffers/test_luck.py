@@ -61,8 +61,11 @@ def test_mean_and_deviations(n_runs):
     np.testing.assert_allclose(buffer.stored_returns, [3.0, 4.0, returns.mean()])
     np.testing.assert_allclose(buffer.deviations[4 % 3], ((returns - returns.mean()) ** 2).sum(), atol=1e-12)
     buffer.add(th.zeros(1), 0.0, 7.0)
-    buffer.add(th.zeros(1), 0.0, 8.0)  # in the place of the one that was run again
-    assert buffer.n_runs.tolist() == [1, 1, n_runs] if n_runs == 1 else buffer.n_runs.max() == n_runs
+    buffer.add(th.zeros(1), 0.0, 8.0)
+    assert buffer.n_runs.tolist() == [1, n_runs, 1]
+    buffer.add(th.zeros(1), 0.0, 9.0)  # in the place of the one that was run again
+    assert buffer.n_runs.tolist() == [1, 1, 1]
+    assert buffer.deviations.tolist() == [0, 0, 0]
 
 
 def test_luck_is_unknown_before_enough_reruns():
