@@ -28,6 +28,8 @@ ENV_IDS = {
     *("Pusher-v4", "Pusher-v5", "MountainCarContinuous-v0", "Pendulum-v1", "CartPole-v1", "Acrobot-v1"),
     *("LunarLander-v3", "LunarLanderContinuous-v3"),
 }
+#: The newest version of each env
+NEWEST = {env_id.rpartition("-")[0]: env_id for env_id in sorted(ENV_IDS)}
 #: algorithms that learn from rewards, on the same envs
 COMMANDED = [name for name, entry in ALGORITHMS.items() if issubclass(entry.algorithm, CommandAlgorithm)]
 ALIVE_BONUS = {"Hopper": -1, "Walker2d": -1, "Ant": -1, "Humanoid": -5}
@@ -93,6 +95,12 @@ def test_presets_are_data_that_the_constructor_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDED)
+def test_all_versions_of_an_env_have_the_same_preset(name: str) -> None:
+    presets = load_presets(name)
+    assert all(presets[env_id] == presets[NEWEST[env_id.rpartition("-")[0]]] for env_id in ENV_IDS)
+
+
+@pytest.mark.parametrize("name", COMMANDED)
 def test_alive_bonus_in_presets(name: str) -> None:
     for env_id, entry in load_presets(name).items():
         assert entry.get("alive_bonus_offset") == ALIVE_BONUS.get(env_id.split("-")[0])
@@ -123,7 +131,7 @@ def test_preset_envs_are_registered(env_id: str, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("name", COMMANDED)
-@pytest.mark.parametrize("env_id", sorted(ENV_IDS - {"Pusher-v4"}))
+@pytest.mark.parametrize("env_id", NEWEST.values())
 def test_each_preset_runs(env_id: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The env is made the way RL Zoo does, with episodes of 10 steps."""
     if env_id.startswith("LunarLander"):
