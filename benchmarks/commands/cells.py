@@ -27,8 +27,8 @@ GENERATORS = ("gogepo", "udrlpg", "gogepo-paper")
 #: Whose finished cell of the same env and seed says which band is hidden
 REFERENCE = "gogepo"
 N_SEEDS = 5
-#: Commands are what is measured: GoGePo probes, which it does not by default
-PROBING: dict[str, dict[str, Any]] = {"gogepo": {"probe_fraction": 0.25}}
+#: Labels of the track "paper" where they differ: cells of that track are older than the present default
+LABELS = {"gogepo": "gogepo-probes"}
 
 
 def file_of(cell: Cell, results: Path) -> Path:
@@ -47,11 +47,11 @@ def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--envs must be of {', '.join(BUDGETS)}, or --n-timesteps given, got {cell.env!r}")
     if cell.track == HIDDEN and cell.algo not in GENERATORS:
         raise ValueError(f"--hidden is for {', '.join(GENERATORS)}, got {cell.algo!r}")
-    algorithm = resolve("paper", cell.algo, cell.env)
+    algorithm = resolve("paper", LABELS.get(cell.algo, cell.algo), cell.env)
     return dict(
         n_timesteps=options.n_timesteps or BUDGETS[cell.env],
         rl_zoo_algo=algorithm.algo,
-        hyperparams={**algorithm.hyperparams, **PROBING.get(cell.algo, {})},
+        hyperparams=algorithm.hyperparams,
         defaults=defaults_of(algorithm.algo),
         episodes=list(options.episodes),
     )

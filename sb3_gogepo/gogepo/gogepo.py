@@ -7,11 +7,12 @@ Differences from the paper, in the default preset (docs/gogepo.md has the reason
 
 - * Returns and commands are standardized by the returns in the buffer; the next command is the best return so far.
 - * The noise of a layer is ``weight_noise_std / sqrt(n_in)``, and falls during the training.
-- * Half of each batch, the elites, is drawn by rank of return; the generator is pulled towards their weights.
+- * Two fifths of each batch, the elites, are drawn by rank of return; the generator is pulled towards their weights.
+- * Every eighth candidate probes: it acts without noise on any command, and the generator learns what that earns.
 - * Episodes that fall behind the best ten end early, where all last equally long; training begins after a warm-up.
 - * Five independent evaluators, bounded weights, smaller networks, other learning rates, probing states from N(0, 1).
 - * Stored policies go on acting as they did when the observation statistics change.
-- On request, some candidates probe other returns than the best, and a state critic makes some of the candidates.
+- On request, a state critic makes some of the candidates.
 - Box bounds may differ between dimensions, and actions may be Discrete (argmax; probing actions are the logits).
 - Observation statistics change between iterations only. Noise, env resets and buffer sampling are seeded.
 """
@@ -96,10 +97,10 @@ class GoGePo(GeneratorAlgorithm):
         learning_rate: float | Schedule = DEFAULT_LEARNING_RATE,
         evaluator_learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 4_000,
-        batch_size: int = 16,
+        batch_size: int = 20,
         recency: float = 1.1,
-        elite_fraction: float = 0.5,
-        even_fraction: float = 0.25,
+        elite_fraction: float = 0.4,
+        even_fraction: float = 0.2,
         imitation_coef: float = 3.0,
         train_freq: int | tuple[int, str] = 250,
         evaluator_gradient_steps: int = 10,
@@ -108,7 +109,7 @@ class GoGePo(GeneratorAlgorithm):
         final_weight_noise_std: float | None = 0.2,
         weight_noise_steps: int | None = 250_000,
         weight_noise_scaling: str = "fan_in",
-        probe_fraction: float = 0.0,
+        probe_fraction: float = 0.125,
         n_warm_up_episodes: int = 64,
         prune_after: float | None = 0.25,
         rerun_fraction: float = 0.0,

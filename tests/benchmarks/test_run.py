@@ -102,7 +102,7 @@ def test_other_settings_are_named(options):
     said = run.other_settings(cells, options)
     assert said[0] == "paper/gogepo/A/5: n_timesteps 500, not 1000"
     assert said[1].startswith("paper/gogepo/B/5: hyperparams {'policy': 'MlpPolicy', 'n_envs': 2}, not {")
-    assert said[2] == "paper/gogepo/B/6: default of batch_size 7, not 16"
+    assert said[2] == "paper/gogepo/B/6: default of batch_size 7, not 20"
     assert len(said) == 3  # cells[1] was written before manifests had defaults
 
 

@@ -18,7 +18,7 @@ def test_every_label_resolves(track, label):
 
 def test_defaults_are_those_of_the_class_and_its_policy():
     defaults = defaults_of("gogepo")
-    assert defaults["batch_size"] == 16
+    assert defaults["batch_size"] == 20
     assert defaults["learning_rate"] == "LinearSchedule(start=0.0005, end=0.0, end_fraction=1.0)"
     assert defaults["policy_kwargs"]["net_arch"] == [64, 64]  # of the base class
     assert defaults["policy_kwargs"]["n_evaluators"] == 5
@@ -26,8 +26,8 @@ def test_defaults_are_those_of_the_class_and_its_policy():
 
 
 def test_default_is_the_default():
-    of_class = {"use_critic": False, "probe_fraction": 0.0}  # said, since presets of some envs differ
-    assert resolve("paper", "gogepo", "Swimmer-v3") == ("gogepo", {"policy": "MlpPolicy", "n_envs": 1, **of_class})
+    of_class = {"use_critic": False}  # said, since presets of some envs differ
+    assert resolve("paper", "gogepo-probes", "Swimmer-v3") == ("gogepo", {"policy": "MlpPolicy", "n_envs": 1, **of_class})
     assert of_class.items() <= defaults_of("gogepo").items()
     assert resolve("paper", "gogepo", "Hopper-v3").hyperparams["alive_bonus_offset"] == -1
 
