@@ -1,7 +1,7 @@
 """Regenerate every table and figure from the results in the repository: ``python -m benchmarks.report``.
 
-Writes ``docs/benchmarks/<track>.md`` and ``ablations.md``, which the page ``docs/benchmarks.md`` includes, and the figures
-they show. The same results give the same tables, byte for byte.
+Writes ``docs/benchmarks/<track>.md``, ``published.md`` and ``ablations.md``, which the page ``docs/benchmarks.md`` includes,
+and the figures they show. The same results give the same tables, byte for byte.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.report import figures, tables
 from benchmarks.report.data import ENVS, Groups, on_one_machine, read_groups, with_runs
+from benchmarks.report.published import write_published
 from benchmarks.report.statistics import MIN_SEEDS, aggregate
 from benchmarks.run.layout import RESULTS
 from benchmarks.run.tracks import ABLATIONS, ablations, tracks
@@ -162,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     folder = options.docs / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     texts = {track: write_track(groups[track], track, options.docs) for track in tracks()}
+    texts["published"] = write_published(groups["paper"])
     texts[ABLATIONS] = write_ablations(groups[ABLATIONS], options.docs)
     for name, text in texts.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report.data import ENVS, Groups, Run, on_one_machine
+from benchmarks.report.data import ENVS, Group, Groups, Run, on_one_machine
 from benchmarks.report.statistics import MIN_SEEDS, Aggregate, estimate_mean
 from benchmarks.run.layout import INEXACT
 
@@ -41,6 +41,14 @@ def steps(n: float) -> str:
     return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k"
 
 
+def final_return(group: Group) -> str:
+    """Return at the end of the training of a group's runs, with their number and env steps."""
+    n_seeds = len(group.runs)
+    mean, low, high = map(float, estimate_mean(np.array([run.final_return for run in group.runs])))
+    shown = interval(mean, low, high, n_seeds)
+    return f"{shown}<br>{n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)} steps"
+
+
 def final_returns(groups: Groups, labels: list[str]) -> str:
     """Return at the end of the training: rows are algorithms, one column an env. Every entry says its seeds and steps."""
     rows = []
@@ -51,10 +59,7 @@ def final_returns(groups: Groups, labels: list[str]) -> str:
             if group is None or not group.runs:
                 entries.append("not run" if group is None else "none finished")
                 continue
-            n_seeds = len(group.runs)
-            mean, low, high = map(float, estimate_mean(np.array([run.final_return for run in group.runs])))
-            shown = interval(mean, low, high, n_seeds)
-            entries.append(f"{shown}<br>{n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)} steps")
+            entries.append(final_return(group))
         rows.append([f"`{label}`", *entries])
     return table(["", *groups], rows)
 

@@ -6,6 +6,7 @@ import pytest
 from benchmarks.report import __main__ as report
 from benchmarks.report import figures, tables
 from benchmarks.report.data import Group, read_groups
+from benchmarks.report.published import ENVS, PUBLISHED, write_published
 from benchmarks.report.statistics import common_curve, estimate_mean, estimate_over_envs
 from benchmarks.run.layout import RESULTS, ROOT, Cell
 from tests.benchmarks.synthetic import write_cell, write_everything
@@ -183,7 +184,7 @@ def test_committed_tables_are_those_of_the_committed_results(tmp_path, monkeypat
         monkeypatch.setattr(figures, name, lambda *_: None)
     report.main(["--results", str(ROOT / RESULTS), "--docs", str(tmp_path)])
     made = sorted((tmp_path / "benchmarks").iterdir())
-    assert [path.name for path in made] == ["ablations.md", "paper.md", "tuned.md"]
+    assert [path.name for path in made] == ["ablations.md", "paper.md", "published.md", "tuned.md"]
     for path in made:
         committed = ROOT / "docs" / "benchmarks" / path.name
         assert path.read_text() == committed.read_text(), f"run `python -m benchmarks.report`: {committed} is of other results"
@@ -329,3 +330,14 @@ def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path):
     assert "| `sac` |" not in whole.split("**What a run costs**")[0]
     assert "paper_steps.png" in text
     assert "paper_steps_other_envs.png" in text
+
+
+def test_published_results_stand_beside_ours_and_none_is_dropped(results):
+    write_cell(results, cell(env="Hopper-v2"), [10.0], n_timesteps=1000)
+    text = write_published(read_groups(results, "paper"))
+    assert "| `gogepo` | ours |  | 10.0<br>1 seed, 1k steps, v2 |" in text
+    assert "| td3 | published: CleanRL |  | 3,135 ± 360.2<br>1M steps, v4 |" in text
+    shown = {env for envs in ENVS for env in envs}
+    for known in PUBLISHED:
+        assert f"[{known['source']}]({known['url']})" in text
+        assert {env_id.rpartition("-")[0] for returns in known["returns"].values() for env_id in returns} <= shown
