@@ -6,7 +6,8 @@ from pathlib import Path
 
 from benchmarks.commands import tables
 from benchmarks.commands.cells import HIDDEN, PLAIN
-from benchmarks.commands.figures import commanded_and_achieved
+from benchmarks.commands.figures import commanded_and_achieved, fidelity
+from benchmarks.report.data import read_groups
 from benchmarks.report.figures import save
 
 PAGE, FIGURES = Path("benchmarks") / "commands.md", Path("figures") / "benchmarks"
@@ -16,6 +17,8 @@ FIGURES_SAY = {
     "commands_others": "Achieved over commanded return of the other algorithms, a line a seed",
     "commands_hidden": "Achieved over commanded return, with the hidden band shaded",
 }
+PLANE = "commands_fidelity"
+PLANE_SAYS = "Return of the best command over R2 of all commands, a dot a seed; SAC, TD3, DDPG and ARS take none"
 
 
 def _bullets(lines: list[str], otherwise: str) -> str:
@@ -41,6 +44,7 @@ def text(results: Path) -> str:
     parts = [
         "<!-- range -->\n\n" + (f"{tables.over_the_range(own)}\n{pictures[0]}" if own else unknown),
         "<!-- others -->\n\n" + (f"{tables.over_the_range(rest)}\n{pictures[1]}" if rest else unknown),
+        "<!-- fidelity -->\n\n" + (_image(PLANE, PLANE_SAYS) if groups else unknown),
         "<!-- missed -->\n\n" + _bullets(tables.missed_targets(groups), "None by what was measured so far."),
         "<!-- unmet -->\n\n" + (tables.unmet_commands(groups) if groups else unknown),
         "<!-- percentiles -->\n\n" + (tables.between_percentiles(groups) if groups else unknown),
@@ -70,3 +74,8 @@ def write(results: Path, docs: Path) -> None:
             save(commanded_and_achieved(shown, algos), path)
         else:
             path.unlink(missing_ok=True)
+    path = docs / FIGURES / f"{PLANE}.png"
+    if groups:
+        save(fidelity(groups, read_groups(results, "paper")), path)
+    else:
+        path.unlink(missing_ok=True)

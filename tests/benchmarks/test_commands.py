@@ -62,7 +62,7 @@ def test_the_report_names_what_is_there_and_what_is_missing(made):
     assert f"{ENV} (1, 2, 3, 4)" in text
     assert "`gogepo-paper`: Swimmer-v3, Hopper-v3" in text
     pictures = {path.name for path in (made / "docs" / "figures" / "benchmarks").iterdir()}
-    assert pictures == {"commands.png", "commands_others.png", "commands_hidden.png"}
+    assert pictures == {"commands.png", "commands_others.png", "commands_hidden.png", "commands_fidelity.png"}
 
 
 def test_a_finished_cell_is_left_alone(made, capsys):
