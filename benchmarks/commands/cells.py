@@ -20,10 +20,11 @@ BUDGETS = {
     "InvertedPendulum-v2": 100_000,
     "Pendulum-v1": 100_000,
     "MountainCarContinuous-v0": 100_000,
+    "LunarLander-v3": 300_000,
 }
-ALGOS = ("gogepo", "udrlpg", "udrl", "gogepo-paper")
+ALGOS = ("gogepo", "udrlpg", "udrl", "gogepo-paper", "gogepo-critic")
 #: Those that generate policies: they are calibrated, and asked for returns that were hidden from them
-GENERATORS = ("gogepo", "udrlpg", "gogepo-paper")
+GENERATORS = ("gogepo", "udrlpg", "gogepo-paper", "gogepo-critic")
 #: Whose finished cell of the same env and seed says which band is hidden
 REFERENCE = "gogepo"
 N_SEEDS = 5
