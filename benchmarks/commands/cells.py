@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run.layout import Cell, read_json
-from benchmarks.run.tracks import defaults_of, resolve
+from benchmarks.run.tracks import Algorithm, defaults_of, resolve
 
 #: Cells as they are, and with a band of returns kept out of the buffer
 PLAIN, HIDDEN = "commands", "commands_hidden"
@@ -37,6 +37,23 @@ def file_of(cell: Cell, results: Path) -> Path:
     return results / f"{cell.path}.json"
 
 
+def algorithm_of(algo: str, env: str) -> Algorithm:
+    """What is trained.
+
+    :raises ValueError: for an env whose range of returns the algo must know.
+    """
+    return resolve("paper", LABELS.get(algo, algo), env)
+
+
+def can_run(algo: str, env: str) -> bool:
+    """Is there all that the algo must know of the env?"""
+    try:
+        algorithm_of(algo, env)
+    except ValueError:
+        return False
+    return True
+
+
 def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
     """What makes a cell the one it is.
 
@@ -48,7 +65,7 @@ def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--envs must be of {', '.join(BUDGETS)}, or --n-timesteps given, got {cell.env!r}")
     if cell.track == HIDDEN and cell.algo not in GENERATORS:
         raise ValueError(f"--hidden is for {', '.join(GENERATORS)}, got {cell.algo!r}")
-    algorithm = resolve("paper", LABELS.get(cell.algo, cell.algo), cell.env)
+    algorithm = algorithm_of(cell.algo, cell.env)
     return dict(
         n_timesteps=options.n_timesteps or BUDGETS[cell.env],
         rl_zoo_algo=algorithm.algo,

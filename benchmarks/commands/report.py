@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.commands import tables
 from benchmarks.commands.cells import HIDDEN, PLAIN
-from benchmarks.commands.figures import commanded_and_achieved, fidelity
+from benchmarks.commands.figures import commanded_and_achieved, envs_without_bonus, fidelity
 from benchmarks.report.data import read_groups
 from benchmarks.report.figures import save
 
@@ -16,9 +16,8 @@ FIGURES_SAY = {
     "commands": "Achieved over commanded return of GoGePo, a line a seed",
     "commands_others": "Achieved over commanded return of the other algorithms, a line a seed",
     "commands_hidden": "Achieved over commanded return, with the hidden band shaded",
+    "commands_fidelity": "Return of the best command over R2 of all commands, a dot a seed; SAC, TD3, DDPG and ARS take none",
 }
-PLANE = "commands_fidelity"
-PLANE_SAYS = "Return of the best command over R2 of all commands, a dot a seed; SAC, TD3, DDPG and ARS take none"
 
 
 def _bullets(lines: list[str], otherwise: str) -> str:
@@ -44,7 +43,7 @@ def text(results: Path) -> str:
     parts = [
         "<!-- range -->\n\n" + (f"{tables.over_the_range(own)}\n{pictures[0]}" if own else unknown),
         "<!-- others -->\n\n" + (f"{tables.over_the_range(rest)}\n{pictures[1]}" if rest else unknown),
-        "<!-- fidelity -->\n\n" + (_image(PLANE, PLANE_SAYS) if groups else unknown),
+        "<!-- fidelity -->\n\n" + (pictures[3] if envs_without_bonus(groups) else unknown),
         "<!-- missed -->\n\n" + _bullets(tables.missed_targets(groups), "None by what was measured so far."),
         "<!-- unmet -->\n\n" + (tables.unmet_commands(groups) if groups else unknown),
         "<!-- percentiles -->\n\n" + (tables.between_percentiles(groups) if groups else unknown),
@@ -63,19 +62,18 @@ def write(results: Path, docs: Path) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text(results), encoding="utf-8")
     groups, hidden = tables.load(results, PLAIN), tables.load(results, HIDDEN)
-    panels: list[tuple[tables.Groups, tuple[str, ...]]] = [
+    sweeps: list[tuple[tables.Groups, tuple[str, ...]]] = [
         (groups, ("gogepo",)),
         (groups, others(groups)),
         (hidden, ("gogepo", "udrlpg")),
     ]
-    for name, (shown, algos) in zip(FIGURES_SAY, panels, strict=True):
+    made = [
+        commanded_and_achieved(shown, algos) if any(algo in algos for _, algo in shown) else None for shown, algos in sweeps
+    ]
+    made.append(fidelity(groups, read_groups(results, "paper")) if envs_without_bonus(groups) else None)
+    for name, figure in zip(FIGURES_SAY, made, strict=True):
         path = docs / FIGURES / f"{name}.png"
-        if any(algo in algos for _, algo in shown):
-            save(commanded_and_achieved(shown, algos), path)
-        else:
+        if figure is None:
             path.unlink(missing_ok=True)
-    path = docs / FIGURES / f"{PLANE}.png"
-    if groups:
-        save(fidelity(groups, read_groups(results, "paper")), path)
-    else:
-        path.unlink(missing_ok=True)
+        else:
+            save(figure, path)

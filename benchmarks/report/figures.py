@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.data import Group
 from benchmarks.report.statistics import Aggregate, Estimate, common_curve
-from benchmarks.report.tables import steps
+from benchmarks.report.tables import seeds_and_steps, steps
 
 # Okabe and Ito's colors, which color-blind readers can tell apart, then two more
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#888888", "#B10DC9"]
@@ -58,7 +58,7 @@ def draw_group(ax: Axes, group: Group, axis: str, name: str, line: dict[str, Any
     if over_time:
         x = x / 60
     n_seeds = len(group.runs)
-    note = f"{name} ({n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)})"
+    note = f"{name} ({seeds_and_steps(n_seeds, group.n_timesteps)})"
     drawstyle = "steps-post" if over_time else "default"
     ax.plot(x, estimate.mean, **line, drawstyle=drawstyle, linewidth=1.6, label=note, marker="o" if len(x) == 1 else None)
     if n_seeds > 1:

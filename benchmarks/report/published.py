@@ -14,7 +14,7 @@ PUBLISHED: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "publi
 #: Ours that stand beside them
 OURS = ("gogepo", "gogepo-critic", "udrlpg")
 #: One table each; envs without their version, which each entry gives
-ENVS = (
+TABLES = (
     ("Swimmer", "Hopper", "HalfCheetah", "Walker2d", "Ant", "InvertedPendulum"),
     ("Pendulum", "LunarLander", "LunarLanderContinuous", "MountainCarContinuous", "CartPole", "Acrobot"),
 )
@@ -22,7 +22,7 @@ ENVS = (
 
 def write_published(groups: Groups) -> str:
     """Tables of our final returns and the published ones, then where these are from and what they are."""
-    parts = [_table(groups, envs) for envs in ENVS]
+    parts = [_table(groups, envs) for envs in TABLES]
     sources = [f"- [{known['source']}]({known['url']}): {known['terms']}.\n" for known in PUBLISHED]
     return "\n".join([*parts, "".join(sources)])
 

@@ -41,12 +41,17 @@ def steps(n: float) -> str:
     return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k"
 
 
+def seeds_and_steps(n_seeds: int, n_timesteps: float) -> str:
+    """5 seeds, 1M."""
+    return f"{n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(n_timesteps)}"
+
+
 def final_return(group: Group) -> str:
     """Return at the end of the training of a group's runs, with their number and env steps."""
     n_seeds = len(group.runs)
     mean, low, high = map(float, estimate_mean(np.array([run.final_return for run in group.runs])))
     shown = interval(mean, low, high, n_seeds)
-    return f"{shown}<br>{n_seeds} seed{'s' if n_seeds > 1 else ''}, {steps(group.n_timesteps)} steps"
+    return f"{shown}<br>{seeds_and_steps(n_seeds, group.n_timesteps)} steps"
 
 
 def final_returns(groups: Groups, labels: list[str]) -> str:

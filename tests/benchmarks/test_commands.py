@@ -17,7 +17,7 @@ from benchmarks.commands.__main__ import main, make_parser
 from benchmarks.commands.cells import HIDDEN, PLAIN, settings_of
 from benchmarks.commands.measure import N_COMMANDS, N_TARGETS, run_cell
 from benchmarks.commands.training import make_kind
-from benchmarks.run.layout import Cell, read_json
+from benchmarks.run.layout import Cell, read_json, write_json
 
 ROOT = Path(__file__).parents[2]
 ENV = "Pendulum-v1"
@@ -63,6 +63,19 @@ def test_the_report_names_what_is_there_and_what_is_missing(made):
     assert "`gogepo-paper`: Swimmer-v3, Hopper-v3" in text
     pictures = {path.name for path in (made / "docs" / "figures" / "benchmarks").iterdir()}
     assert pictures == {"commands.png", "commands_others.png", "commands_hidden.png", "commands_fidelity.png"}
+
+
+def test_commands_without_the_bonus_do_not_stand_beside_returns_with_it(made, tmp_path):
+    for path in (made / "results" / PLAIN).glob("*/*/*.json"):
+        content = read_json(path)
+        content["hyperparams"]["alive_bonus_offset"] = -1
+        there = tmp_path / "results" / path.relative_to(made / "results")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        write_json(there, content)
+    assert main(["report", "--results", str(tmp_path / "results"), "--docs", str(tmp_path)]) == 0
+    text = (tmp_path / "benchmarks" / "commands.md").read_text()
+    assert "<!-- fidelity -->\n\nNot measured yet." in text
+    assert not (tmp_path / "figures" / "benchmarks" / "commands_fidelity.png").exists()
 
 
 def test_a_finished_cell_is_left_alone(made, capsys):

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.report import __main__ as report
 from benchmarks.report import figures, tables
 from benchmarks.report.data import Group, read_groups
-from benchmarks.report.published import ENVS, PUBLISHED, write_published
+from benchmarks.report.published import PUBLISHED, TABLES, write_published
 from benchmarks.report.statistics import common_curve, estimate_mean, estimate_over_envs
 from benchmarks.run.layout import RESULTS, ROOT, Cell
 from tests.benchmarks.synthetic import write_cell, write_everything
@@ -337,7 +337,7 @@ def test_published_results_stand_beside_ours_and_none_is_dropped(results):
     text = write_published(read_groups(results, "paper"))
     assert "| `gogepo` | ours |  | 10.0<br>1 seed, 1k steps, v2 |" in text
     assert "| td3 | published: CleanRL |  | 3,135 ± 360.2<br>1M steps, v4 |" in text
-    shown = {env for envs in ENVS for env in envs}
+    shown = {env for envs in TABLES for env in envs}
     for known in PUBLISHED:
         assert f"[{known['source']}]({known['url']})" in text
         assert {env_id.rpartition("-")[0] for returns in known["returns"].values() for env_id in returns} <= shown
