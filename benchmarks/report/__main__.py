@@ -100,6 +100,14 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
             f"quarter of these runs, so an algorithm may fail on one env of {len(result.steps)} and still have a high one.\n",
             tables.several_envs(result),
             figure(name, figures.several_envs(result), "Interquartile mean and mean over these envs, at equal env steps"),
+            figure(
+                name.replace("iqm", "profiles"),
+                figures.profiles(result, labels),
+                "Performance profiles, and the probability of improvement, over these envs, at equal env steps",
+                ". Left: the fraction of runs whose scaled return is higher; right: how often a run of the first algorithm is "
+                "better than one of another on the same env, draws counting half. With 95 % stratified bootstrap intervals, "
+                "as in rliable",
+            ),
         ]
     parts += [
         f"**What a run costs**: medians over the seeds that ran on the {MACHINE}.\n",

@@ -13,7 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.report.data import Group
-from benchmarks.report.statistics import Aggregate, Estimate, common_curve
+from benchmarks.report.statistics import (
+    Aggregate,
+    Estimate,
+    common_curve,
+    performance_profile,
+    probability_of_improvement,
+)
 from benchmarks.report.tables import seeds_and_steps, steps
 
 # Okabe and Ito's colors, which color-blind readers can tell apart, then two more
@@ -127,6 +133,37 @@ def several_envs(result: Aggregate) -> Figure:
         ax.grid(alpha=0.3, axis="x")
     names = [f"{label} ({', '.join(map(str, result.n_seeds[label]))} seeds)" for label in order]
     axes[0].set_yticks(np.arange(len(order)), names)
+    _say_steps(figure, result)
+    return figure
+
+
+def profiles(result: Aggregate, labels: list[str]) -> Figure:
+    """How many runs are better than a score, one line an algorithm; and how often one of the first algorithm's runs is better
+    than one of another's, a bar each."""
+    first, *others = (label for label in labels if label in result.scores)
+    figure = Figure(figsize=(10.4, 4.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    thresholds = np.linspace(0, 1, 201)
+    for label, line in zip(labels, LINES, strict=False):
+        if label in result.scores:
+            above, low, high = np.array(performance_profile(result.scores[label], thresholds)).T
+            left.plot(thresholds, above, **line, linewidth=1.6, label=label)
+            left.fill_between(thresholds, low, high, color=line["color"], alpha=0.15, linewidth=0)
+    left.set(xlabel="scaled return", ylabel="fraction of runs with more", xlim=(0, 1), ylim=(-0.02, 1.02))
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False, fontsize=7.5)
+    for place, label in enumerate(reversed(others)):
+        point, low, high = probability_of_improvement(result.scores[first], result.scores[label])
+        right.fill_betweenx([place - 0.25, place + 0.25], low, high, color=COLORS[0], alpha=0.4, linewidth=0)
+        right.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
+    right.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
+    right.set_yticks(np.arange(len(others)), [f"than {label}" for label in reversed(others)])
+    right.set(xlabel=f"probability that a run of {first} is better", xlim=(0, 1.02))
+    for ax in (left, right):
+        ax.grid(alpha=0.3, linewidth=0.6)
+    _say_steps(figure, result)
+    return figure
+
+
+def _say_steps(figure: Figure, result: Aggregate) -> None:
     at = ", ".join(f"{env} {steps(n)}" for env, n in result.steps.items())
     figure.suptitle(textwrap.fill("At " + at, width=110), fontsize=8)
-    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -67,15 +68,20 @@ class Aggregate(NamedTuple):
     of all runs, so of an algorithm that fails on one env of four all failures; the mean has them all.
 
     :param steps: env -> env steps at which the returns were taken.
-    :param n_seeds: label -> seeds on each env.
-    :param iqm: label -> IQM and its 95 % interval, of returns scaled as ``report.yml`` says.
+    :param scores: label -> those of (n_seeds,) on each env: returns scaled as ``report.yml`` says.
+    :param iqm: label -> IQM and its 95 % interval, of the scores.
     :param mean: label -> their mean and its 95 % interval.
     """
 
     steps: dict[str, int]
-    n_seeds: dict[str, list[int]]
+    scores: dict[str, list[np.ndarray]]
     iqm: dict[str, Interval]
     mean: dict[str, Interval]
+
+    @property
+    def n_seeds(self) -> dict[str, list[int]]:
+        """Label -> seeds on each env."""
+        return {label: list(map(len, scores)) for label, scores in self.scores.items()}
 
 
 def aggregate(groups: dict[str, dict[str, Group]], labels: list[str], whole_runs: bool = False) -> Aggregate | None:
@@ -106,23 +112,50 @@ def aggregate(groups: dict[str, dict[str, Group]], labels: list[str], whole_runs
             low, high = ENVS[env]["range"]
             returns = np.array([run.return_near(steps[env]) for run in groups[env][label].runs])
             scores.append((returns - low) / (high - low))
-        result.n_seeds[label] = [len(of_env) for of_env in scores]
+        result.scores[label] = scores
         result.iqm[label], result.mean[label] = estimate_over_envs(scores)
     return result
 
 
 def estimate_over_envs(scores: list[np.ndarray]) -> tuple[Interval, Interval]:
-    """IQM and mean of (n_seeds,) scores on each env, with intervals of rliable's stratified bootstrap: it resamples the seeds
-    of each env among themselves. The number of seeds may differ between envs, which rliable's own function does not allow."""
+    """IQM and mean of (n_seeds,) scores on each env."""
+    iqm, mean = _over_envs(_iqm_and_mean, scores)
+    return iqm, mean
+
+
+def performance_profile(scores: list[np.ndarray], thresholds: np.ndarray) -> list[Interval]:
+    """For each threshold the fraction of runs with a higher score, all envs alike (rliable's performance profile)."""
+
+    def above(*scores: np.ndarray) -> np.ndarray:
+        return np.mean([(of_env[:, None] > thresholds).mean(axis=0) for of_env in scores], axis=0)
+
+    return _over_envs(above, scores)
+
+
+def probability_of_improvement(scores: list[np.ndarray], others: list[np.ndarray]) -> Interval:
+    """Of a run with one of ``scores`` to beat one with one of ``others``, mean over envs; draws count half (as rliable)."""
+    n_envs = len(scores)
+
+    def improvement(*both: np.ndarray) -> np.ndarray:
+        wins = [np.sign(x[:, None] - y).mean() for x, y in zip(both[:n_envs], both[n_envs:], strict=True)]
+        return np.array([0.5 + 0.5 * np.mean(wins)])
+
+    (estimate,) = _over_envs(improvement, [*scores, *others])
+    return estimate
+
+
+def _over_envs(statistic: Callable[..., np.ndarray], scores: list[np.ndarray]) -> list[Interval]:
+    """A statistic's values, with intervals of rliable's stratified bootstrap: it resamples the seeds of each env among
+    themselves. The number of seeds may differ between envs, which rliable's own functions do not allow. Of one seed on an
+    env there is no interval."""
     from arch.bootstrap import IndependentSamplesBootstrap
 
-    points = _iqm_and_mean(*scores)
-    intervals = np.full((2, 2), np.nan)
+    points = statistic(*scores)
+    intervals = np.full((2, len(points)), np.nan)
     if min(map(len, scores)) > 1:
         bootstrap = IndependentSamplesBootstrap(*scores, seed=0)
-        intervals = bootstrap.conf_int(_iqm_and_mean, reps=2000, method="percentile")
-    iqm, mean = ((points[i], intervals[0, i], intervals[1, i]) for i in range(2))
-    return iqm, mean
+        intervals = bootstrap.conf_int(statistic, reps=2000, method="percentile")
+    return [(point, low, high) for point, low, high in zip(points, *intervals, strict=True)]
 
 
 def _iqm_and_mean(*scores: np.ndarray) -> np.ndarray:

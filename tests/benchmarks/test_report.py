@@ -7,7 +7,14 @@ from benchmarks.report import __main__ as report
 from benchmarks.report import figures, tables
 from benchmarks.report.data import Group, read_groups
 from benchmarks.report.published import PUBLISHED, TABLES, write_published
-from benchmarks.report.statistics import common_curve, estimate_mean, estimate_over_envs
+from benchmarks.report.statistics import (
+    aggregate,
+    common_curve,
+    estimate_mean,
+    estimate_over_envs,
+    performance_profile,
+    probability_of_improvement,
+)
 from benchmarks.run.layout import RESULTS, ROOT, Cell
 from tests.benchmarks.synthetic import write_cell, write_everything
 
@@ -15,6 +22,14 @@ from tests.benchmarks.synthetic import write_cell, write_everything
 @pytest.fixture
 def results(tmp_path):
     return tmp_path / "results"
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Figures are not drawn: that takes long, and fonts differ."""
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    for name in ("learning_curves", "ablation", "several_envs", "profiles"):
+        monkeypatch.setattr(figures, name, lambda *_: None)
 
 
 def cell(algo="gogepo", env="Swimmer-v3", seed=0):
@@ -139,7 +154,7 @@ def test_times_are_of_one_number_of_threads(results):
     assert "| Swimmer-v3 | 100 | `gogepo` | 3 of 3 | 1k | 2 of 3 |" in text
 
 
-def test_who_never_finished_is_named(results, tmp_path):
+def test_who_never_finished_is_named(results, tmp_path, no_pictures):
     write_cell(results, cell(), [1.0], n_timesteps=1000)
     write_cell(results, cell("sac"), [1.0], n_timesteps=1000, status="failed", timesteps=10)
     report.main(["--results", str(results), "--docs", str(tmp_path)])
@@ -148,7 +163,7 @@ def test_who_never_finished_is_named(results, tmp_path):
     assert "- Swimmer-v3, `sac`: seed 0 failed, 10 of 1,000 steps" in text
 
 
-def test_who_is_not_listed_any_more_is_named(results, tmp_path):
+def test_who_is_not_listed_any_more_is_named(results, tmp_path, no_pictures):
     write_cell(results, cell(), [1.0], n_timesteps=1000)
     write_cell(results, cell("forgotten"), [1.0], n_timesteps=1000)
     report.main(["--results", str(results), "--docs", str(tmp_path)])
@@ -156,7 +171,7 @@ def test_who_is_not_listed_any_more_is_named(results, tmp_path):
     assert "Left out, because `benchmarks/run/algorithms.yml` does not list them: `forgotten` on Swimmer-v3." in text
 
 
-def test_ablations_say_what_is_missing_and_where_they_are_from(results, tmp_path):
+def test_ablations_say_what_is_missing_and_where_they_are_from(results, tmp_path, no_pictures):
     for label in ("gogepo", "gogepo-1-state"):
         write_cell(results, Cell("ablations", label, "Swimmer-v3", 0), [1.0], n_timesteps=1000)
     failed = Cell("ablations", "gogepo-40-states", "Swimmer-v3", 0)
@@ -167,7 +182,7 @@ def test_ablations_say_what_is_missing_and_where_they_are_from(results, tmp_path
     assert "- 2 cells. Commits: `000000000000`." in text
 
 
-def test_runs_too_short_to_compare_are_left_out_of_the_iqm(results, tmp_path):
+def test_runs_too_short_to_compare_are_left_out_of_the_iqm(results, tmp_path, no_pictures):
     """GoGePo is first evaluated after 5000 steps, when SAC is over."""
     for algo in ("gogepo", "ars"):
         write_cell(results, cell(algo), [1.0, 2.0], n_timesteps=10_000)
@@ -177,11 +192,7 @@ def test_runs_too_short_to_compare_are_left_out_of_the_iqm(results, tmp_path):
     assert "at equal env steps: Swimmer-v3 10k. Not run on all of them, or not for so long: `sac`." in text
 
 
-def test_committed_tables_are_those_of_the_committed_results(tmp_path, monkeypatch):
-    """Figures are not drawn here: that takes long, and fonts differ."""
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
-    for name in ("learning_curves", "ablation", "several_envs"):
-        monkeypatch.setattr(figures, name, lambda *_: None)
+def test_committed_tables_are_those_of_the_committed_results(tmp_path, no_pictures):
     report.main(["--results", str(ROOT / RESULTS), "--docs", str(tmp_path)])
     made = sorted((tmp_path / "benchmarks").iterdir())
     assert [path.name for path in made] == ["ablations.md", "paper.md", "published.md", "tuned.md"]
@@ -255,7 +266,7 @@ def test_report_regenerates_identically(results, tmp_path):
         assert (tmp_path / "one" / picture).is_file()
 
 
-def test_iqm_is_taken_at_equal_steps(results, tmp_path):
+def test_iqm_is_taken_at_equal_steps(results, tmp_path, no_pictures):
     """SAC has made 1000 steps, so GoGePo counts at 1000 steps, too: return 50 there, 150 / 465 of Swimmer's range."""
     for seed in range(2):
         write_cell(results, cell("gogepo", seed=seed), [0.0] * 9 + [50.0] + [300.0] * 90, n_timesteps=10_000)
@@ -283,7 +294,7 @@ def test_where_runs_differ_in_length_a_figure_shows_their_common_steps(results, 
     assert "first_steps" not in report.write_track(groups, "paper", tmp_path)
 
 
-def test_the_mean_has_the_failures_that_the_iqm_leaves_out(results, tmp_path):
+def test_the_mean_has_the_failures_that_the_iqm_leaves_out(results, tmp_path, no_pictures):
     """Two tasks are solved by three of four seeds: one quarter of all runs fails."""
     for env, best in (("Swimmer-v3", 365.0), ("Hopper-v3", 3000.0)):
         for seed in range(4):
@@ -312,7 +323,38 @@ def test_intervals_over_envs_are_of_the_seeds_of_each():
     assert np.isnan(estimate_over_envs([np.zeros(1), np.ones(6)])[0][1:]).all()
 
 
-def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path):
+def test_profiles_and_improvements_are_rliables():
+    """With equally many seeds on all envs, which is what rliable takes; draws count half."""
+    from rliable import library, metrics
+
+    rng = np.random.default_rng(0)
+    scores, others = (rng.integers(0, 4, (2, 6)) / 4 for _ in range(2))  # two envs, six seeds
+    thresholds = np.linspace(0, 1, 9)
+    profile = np.array(performance_profile(list(scores), thresholds))
+    np.testing.assert_allclose(profile[:, 0], library.score_distributions(scores.T, thresholds))
+    assert (profile[:, 1] <= profile[:, 0]).all()
+    assert (profile[:, 0] <= profile[:, 2]).all()
+    point, low, high = probability_of_improvement(list(scores), list(others))
+    assert point == pytest.approx(metrics.probability_of_improvement(scores.T, others.T))
+    assert low < point < high
+
+
+def test_improvement_over_one_that_always_loses(results):
+    """Where one has two seeds and the other three; the figure names the first as the better one."""
+    for algo, n_seeds, value in (("gogepo", 2, 300.0), ("ars", 3, 100.0)):
+        for seed in range(n_seeds):
+            write_cell(results, cell(algo, seed=seed), [value], n_timesteps=1000)
+    result = aggregate(read_groups(results, "paper"), ["gogepo", "ars"])
+    assert result is not None
+    assert probability_of_improvement(result.scores["gogepo"], result.scores["ars"]) == (1, 1, 1)
+    assert probability_of_improvement(result.scores["ars"], result.scores["gogepo"]) == (0, 0, 0)
+    left, right = figures.profiles(result, ["gogepo", "ars"]).axes
+    assert [line.get_label() for line in left.lines] == ["gogepo", "ars"]
+    assert right.lines[0].get_xdata().tolist() == [1, 1]
+    assert right.get_xlabel() == "probability that a run of gogepo is better"
+
+
+def test_iqm_of_whole_runs_leaves_shorter_ones_out(results, tmp_path, no_pictures):
     """A second table at GoGePo's and ARS's 10,000 steps, which SAC has not made."""
     for seed in range(2):
         write_cell(results, cell("gogepo", seed=seed), [0.0] * 9 + [300.0], n_timesteps=10_000)
