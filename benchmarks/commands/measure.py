@@ -23,7 +23,8 @@ from sb3_gogepo.base.generator_algorithm import GeneratorAlgorithm
 N_COMMANDS, N_COMMANDS_HIDDEN = 21, 41
 #: RADT's (TMLR 2025): targets between two percentiles of the returns in the buffer
 N_TARGETS, PERCENTILES = 7, (10, 90)
-#: Calibration runs its episodes from other start states than the sweeps
+#: Calibration spends as many episodes as the first sweep, on twice as many commands, and from other start states
+N_COMMANDS_CALIBRATION = 41
 CALIBRATION_SEED = 2 * EVAL_SEED
 #: Only hardware: results are those of one env
 N_ENVS = 8
@@ -59,11 +60,11 @@ def measure(model: CommandAlgorithm, env: VecEnv, episodes: list[int]) -> dict[s
 
     results: dict[str, Any] = {"trained": both()}
     if isinstance(model, GeneratorAlgorithm):
-        n_episodes = max(episodes[0], 2)
-        paid = model.calibrate(env, N_COMMANDS, n_episodes, seed=CALIBRATION_SEED)
+        n_episodes = max(episodes[0] // 2, 2)
+        paid = model.calibrate(env, N_COMMANDS_CALIBRATION, n_episodes, seed=CALIBRATION_SEED)
         results["calibration"] = dict(
             is_adopted=bool(model.policy.calibration.is_on),
-            n_episodes=N_COMMANDS * n_episodes,
+            n_episodes=N_COMMANDS_CALIBRATION * n_episodes,
             env_steps=round(paid.mean_lengths.sum() * n_episodes),
         )
         results["calibrated"] = both()

@@ -255,7 +255,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         return written
 
     def calibrate(
-        self, env: GymEnv | None = None, n_commands: int = 21, n_eval_episodes: int = 10, seed: int = 0
+        self, env: GymEnv | None = None, n_commands: int = 41, n_eval_episodes: int = 5, seed: int = 0
     ) -> CommandSweep:
         """Measure what commands over ``command_range`` earn, and from then on command what earns the return asked for.
 
@@ -264,7 +264,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
         ``predict``, ``generate_policy`` and ``evaluate_commands`` use it. It is saved with the model.
 
         :param env: where to run; None: the training env (not in a callback's ``on_step``).
-        :param n_commands: spread evenly over the range.
+        :param n_commands: spread evenly over the range. Many commands with few episodes make a better map than few with
+            many: neighbours share their luck, but what lies between two commands is only interpolated.
         :param n_eval_episodes: episodes a command.
         :param seed: the k-th episode of each command is reset with ``seed + k``.
         :return: what was measured, before the calibration.

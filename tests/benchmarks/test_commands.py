@@ -15,7 +15,7 @@ import pytest
 from benchmarks.commands import tables
 from benchmarks.commands.__main__ import main, make_parser
 from benchmarks.commands.cells import HIDDEN, PLAIN, settings_of
-from benchmarks.commands.measure import N_COMMANDS, N_TARGETS, run_cell
+from benchmarks.commands.measure import N_COMMANDS, N_COMMANDS_CALIBRATION, N_TARGETS, run_cell
 from benchmarks.commands.training import make_kind
 from benchmarks.run.layout import Cell, read_json, write_json
 
@@ -49,7 +49,7 @@ def test_a_cell_holds_both_protocols_and_where_it_comes_from(made):
         assert len(content[kind]["range"]["mean_returns"]) == N_COMMANDS
         assert len(content[kind]["percentiles"]["mean_returns"]) == N_TARGETS
         assert np.allclose(np.array(content[kind]["range"]["commands"])[[0, -1]], content["command_range"])
-    assert content["calibration"]["env_steps"] == N_COMMANDS * 2 * 200
+    assert content["calibration"]["env_steps"] == N_COMMANDS_CALIBRATION * 2 * 200
     (session,) = content["sessions"]
     assert {"commit", "versions", "hardware"} <= session.keys()
     assert "calibrated" not in read_json(made / "results" / PLAIN / "udrl" / ENV / "0.json")
