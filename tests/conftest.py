@@ -1,10 +1,14 @@
+import os
+
 import pytest
 import torch as th
 
 from sb3_gogepo import UDRL, UDRLPG, GoGePo
 from tests.toy_envs import Seeded
 
+# Tests run side by side, where more threads than cores wait for each other
 th.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 #: policy_kwargs of a GoGePo small enough for a fast test
 TINY = dict(net_arch=[4], tile_size=4, generator_net_arch=[8], embedding_dim=4, n_probing_states=5, evaluator_net_arch=[8])

@@ -3,7 +3,6 @@
 import argparse
 import fcntl
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -77,7 +76,6 @@ def call(*calls, kill_at=0, signal_number=signal.SIGKILL):
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(calls), str(kill_at), str(int(signal_number))],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -103,7 +103,7 @@ def test_a_cell_that_was_stopped_ends_as_if_it_had_not_been(tmp_path):
     n_timesteps = 6000
     words = [sys.executable, "-m", "benchmarks.commands", "cell", PLAIN, "gogepo", ENV, "0", "1", "1"]
     words += ["--n-timesteps", str(n_timesteps), "--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
-    process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     checkpoints = tmp_path / "work" / PLAIN / "gogepo" / ENV / "0" / "checkpoints"
     while process.poll() is None and not list(checkpoints.glob("checkpoint_*")):
         time.sleep(0.01)

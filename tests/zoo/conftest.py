@@ -31,7 +31,7 @@ def environment(**variables: str) -> dict[str, str]:
     """This process's environment without PYTHONPATH, so that only what is installed is found."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SB3_GOGEPO_NO_RL_ZOO_HOOK")}
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return {**inherited, "PATH": path, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **variables}
+    return {**inherited, "PATH": path, "MPLBACKEND": "Agg", **variables}
 
 
 def run(command: str | list[str], cwd: Path, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:

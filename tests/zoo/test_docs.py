@@ -17,14 +17,14 @@ from .conftest import ROOT, environment, run
 SMALLER = (
     (r"(train .*--env \S+)(?!.* -n )", r"\1 -n 2200"),
     (r"-n 50000", r"-n 300"),
-    (r"(record_\w+ .*)-n \d+", r"\1-n 5"),  # frames: drawn on the CPU, a second each
+    (r"(record_\w+ .*)-n \d+", r"\1-n 2"),  # frames: drawn on the CPU, a second each
     (r"--eval-freq \d+", r"--eval-freq 1100"),
     (r"--save-freq \d+", r"--save-freq 200"),
     (r"--load-checkpoint \d+", r"--load-checkpoint 200"),
     (r"-max \d+", r"-max 5000"),
     (r"n_envs:\d+", r"n_envs:2"),
     (r"--n-trials \d+", r"--n-trials 2 --n-evaluations 1"),
-    (r"(benchmark --log-dir.*)", r"\1 -n 300"),
+    (r"(benchmark --log-dir) logs(.*)", r"\1 downloads\2 -n 300"),  # one model, not all
     (r"(.*--trial-id \d+)", r"\1 --eval-freq 1100"),  # the newest run, which is uploaded
 )
 NEEDS_GL = "MUJOCO_GL="
