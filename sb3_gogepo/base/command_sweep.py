@@ -82,7 +82,8 @@ def join_sweeps(first: CommandSweep, n_first: int, second: CommandSweep, n_secon
 def fit_calibration(calibration: Calibration, first: CommandSweep, second: CommandSweep) -> None:
     """Fit on two sweeps over the same commands, if a fit on one brings returns nearer to the asked ones in the other.
 
-    Otherwise, or where all commands are the same, the calibration is switched off.
+    Otherwise, or where all commands are the same, the calibration is switched off. Between two commands of the other sweep
+    the error, not the return, is interpolated: where one earns little and the next one much, nothing may earn the middle.
     """
     commands = first.commands
     if first.span == 0:
@@ -94,7 +95,10 @@ def fit_calibration(calibration: Calibration, first: CommandSweep, second: Comma
         if fitted is not None:
             calibration.fit(commands, fitted.mean_returns)
             asked = calibration(th.from_numpy(commands)).numpy()
-        return float(np.abs(np.interp(asked, commands, held_out.mean_returns) - commands).mean())
+        above = np.clip(np.searchsorted(commands, asked), 1, len(commands) - 1)
+        share = (asked - commands[above - 1]) / (commands[above] - commands[above - 1])
+        errors = np.abs(held_out.mean_returns[[above - 1, above]] - commands)
+        return float(((1 - share) * errors[0] + share * errors[1]).mean())
 
     calibrated = error(first, second) + error(second, first)
     if calibrated < error(None, first) + error(None, second):

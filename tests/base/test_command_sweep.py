@@ -77,3 +77,12 @@ def test_a_calibration_that_does_not_help_is_off(achieved):
     calibration = Calibration()
     fit_calibration(calibration, *(sweep(commands, achieved + rng.normal(size=11)) for _ in range(2)))
     assert not calibration.is_on
+
+
+def test_a_cliff_is_no_slope():
+    """Between two neighbours, one of which earns little and one much: a line through them would promise every return."""
+    commands = np.linspace(0, 100, 11)
+    cliff = sweep(commands, np.where(commands < 65, 0.0, 95.0))
+    calibration = Calibration()
+    fit_calibration(calibration, cliff, cliff)
+    assert not calibration.is_on
