@@ -46,10 +46,13 @@ class Run(NamedTuple):
         start = min(0.9 * n_timesteps, in_time[-1] - 1)
         return float(self.returns[(timesteps > start) & (timesteps <= n_timesteps)].mean())
 
-    @property
-    def settings(self) -> tuple[int, str, tuple[float, ...]]:
-        """What all runs of a group have in common: env steps, hyperparameters, and when they were evaluated."""
-        hyperparams = json.dumps(self.manifest.get("hyperparams"), sort_keys=True)
+    def settings(self, names: set[str]) -> tuple[int, str, tuple[float, ...]]:
+        """What all runs of a group have in common: env steps, hyperparameters, and when they were evaluated.
+
+        :param names: of the hyperparameters; those that the run was not given had the default of its time.
+        """
+        used = {**self.manifest.get("defaults", {}), **self.manifest.get("hyperparams", {})}
+        hyperparams = json.dumps({name: used.get(name) for name in names}, sort_keys=True)
         return self.manifest["n_timesteps"], hyperparams, tuple(self.axes["timesteps"])
 
     @property
@@ -128,9 +131,10 @@ def read_groups(results: Path, track: str) -> Groups:
     groups: Groups = {}
     for env, algo in sorted(collected, key=lambda key: (_place(key[0]), key)):
         finished = [read_run(results, cell, known) for cell, known in collected[env, algo] if known["status"] == "finished"]
-        settings = [run.settings for run in finished]
+        given = {name for run in finished for name in run.manifest.get("hyperparams", {})}
+        settings = [run.settings(given) for run in finished]
         usual = max(settings, key=lambda value: (settings.count(value), value), default=None)
-        runs = [run for run in finished if run.settings == usual]
+        runs = [run for run, value in zip(finished, settings, strict=True) if value == usual]
         used = [run.cell for run in runs]
         left_out = []
         for cell, known in collected[env, algo]:

@@ -128,6 +128,16 @@ def test_other_settings_are_not_averaged(results):
     assert found.left_out == [f"seed 2 {other}", f"seed 3 {other}"]
 
 
+def test_what_was_a_default_once_and_is_given_now_is_the_same_setting(results):
+    """Seeds 1 and 2 ran after the default had changed to 20: one was given the old value, one was not."""
+    write_cell(results, cell(seed=0), [1.0], n_timesteps=1000, hyperparams={}, defaults={"batch_size": 16})
+    write_cell(results, cell(seed=1), [3.0], n_timesteps=1000, hyperparams={"batch_size": 16}, defaults={"batch_size": 20})
+    write_cell(results, cell(seed=2), [100.0], n_timesteps=1000, hyperparams={}, defaults={"batch_size": 20})
+    found = group(results)
+    assert [run.cell.seed for run in found.runs] == [0, 1]
+    assert len(found.left_out) == 1
+
+
 def test_times_are_of_one_kind_of_processor(results):
     """Most algorithms ran on the fast one; most runs, and UDRL's, were on the slow one."""
     for seed, cpu in enumerate(["fast", "fast", "slow"]):
