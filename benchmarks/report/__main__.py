@@ -83,9 +83,9 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         f"counts as infinitely long. Minutes are those of the seeds that ran on the {MACHINE}.\n",
         tables.times_to_return(groups, labels),
     ]
-    results = {"iqm": aggregate(groups, labels), "iqm_whole_runs": aggregate(groups, labels, whole_runs=True)}
+    results = {"": aggregate(groups, labels), "_whole_runs": aggregate(groups, labels, whole_runs=True)}
     written: list[dict[str, int]] = []  # env steps of the results so far
-    for name, result in results.items():
+    for suffix, result in results.items():
         if result is None or len(result.iqm) < 2 or result.steps in written:
             continue
         written.append(result.steps)
@@ -99,9 +99,13 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
             "narrow. The IQM leaves out the lowest "
             f"quarter of these runs, so an algorithm may fail on one env of {len(result.steps)} and still have a high one.\n",
             tables.several_envs(result),
-            figure(name, figures.several_envs(result), "Interquartile mean and mean over these envs, at equal env steps"),
             figure(
-                name.replace("iqm", "profiles"),
+                f"iqm{suffix}",
+                figures.several_envs(result),
+                "Interquartile mean and mean over these envs, at equal env steps",
+            ),
+            figure(
+                f"profiles{suffix}",
                 figures.profiles(result, labels),
                 "Performance profiles, and the probability of improvement, over these envs, at equal env steps",
                 ". Left: the fraction of runs whose scaled return is higher; right: how often a run of the first algorithm is "

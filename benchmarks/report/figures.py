@@ -125,10 +125,7 @@ def several_envs(result: Aggregate) -> Figure:
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for ax, values, name in zip(axes, (result.iqm, result.mean), ("IQM", "mean"), strict=True):
         for place, label in enumerate(order):
-            point, low, high = values[label]
-            if np.isfinite(low):
-                ax.fill_betweenx([place - 0.25, place + 0.25], low, high, color=COLORS[0], alpha=0.4, linewidth=0)
-            ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
+            _draw_interval(ax, place, *values[label])
         ax.set_xlabel(f"{name} of scaled returns, 95 % interval")
         ax.grid(alpha=0.3, axis="x")
     names = [f"{label} ({', '.join(map(str, result.n_seeds[label]))} seeds)" for label in order]
@@ -152,9 +149,7 @@ def profiles(result: Aggregate, labels: list[str]) -> Figure:
     left.set(xlabel="scaled return", ylabel="fraction of runs with more", xlim=(0, 1), ylim=(-0.02, 1.02))
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False, fontsize=7.5)
     for place, label in enumerate(reversed(others)):
-        point, low, high = probability_of_improvement(result.scores[first], result.scores[label])
-        right.fill_betweenx([place - 0.25, place + 0.25], low, high, color=COLORS[0], alpha=0.4, linewidth=0)
-        right.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
+        _draw_interval(right, place, *probability_of_improvement(result.scores[first], result.scores[label]))
     right.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
     right.set_yticks(np.arange(len(others)), [f"than {label}" for label in reversed(others)])
     right.set(xlabel=f"probability that a run of {first} is better", xlim=(0, 1.02))
@@ -162,6 +157,12 @@ def profiles(result: Aggregate, labels: list[str]) -> Figure:
         ax.grid(alpha=0.3, linewidth=0.6)
     _say_steps(figure, result)
     return figure
+
+
+def _draw_interval(ax: Axes, place: int, point: float, low: float, high: float) -> None:
+    if np.isfinite(low):
+        ax.fill_betweenx([place - 0.25, place + 0.25], low, high, color=COLORS[0], alpha=0.4, linewidth=0)
+    ax.plot([point, point], [place - 0.25, place + 0.25], color="black", linewidth=1.5)
 
 
 def _say_steps(figure: Figure, result: Aggregate) -> None:

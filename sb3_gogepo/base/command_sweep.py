@@ -95,10 +95,11 @@ def fit_calibration(calibration: Calibration, first: CommandSweep, second: Comma
         if fitted is not None:
             calibration.fit(commands, fitted.mean_returns)
             asked = calibration(th.from_numpy(commands)).numpy()
-        above = np.clip(np.searchsorted(commands, asked), 1, len(commands) - 1)
-        share = (asked - commands[above - 1]) / (commands[above] - commands[above - 1])
-        errors = np.abs(held_out.mean_returns[[above - 1, above]] - commands)
-        return float(((1 - share) * errors[0] + share * errors[1]).mean())
+        errors = [
+            np.interp(acted_on, commands, np.abs(held_out.mean_returns - command))
+            for acted_on, command in zip(asked, commands, strict=True)
+        ]
+        return float(np.mean(errors))
 
     calibrated = error(first, second) + error(second, first)
     if calibrated < error(None, first) + error(None, second):
