@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run.layout import Cell, read_json
-from benchmarks.run.tracks import Algorithm, defaults_of, resolve
+from benchmarks.run.tracks import defaults_of, resolve
 
 #: Cells as they are, and with a band of returns kept out of the buffer
 PLAIN, HIDDEN = "commands", "commands_hidden"
@@ -28,8 +28,6 @@ GENERATORS = ("gogepo", "udrlpg", "gogepo-paper", "gogepo-critic")
 #: Whose finished cell of the same env and seed says which band is hidden
 REFERENCE = "gogepo"
 N_SEEDS = 5
-#: Labels of the track "paper" where they differ: cells of that track are older than the present default
-LABELS = {"gogepo": "gogepo-probes"}
 
 
 def file_of(cell: Cell, results: Path) -> Path:
@@ -37,18 +35,15 @@ def file_of(cell: Cell, results: Path) -> Path:
     return results / f"{cell.path}.json"
 
 
-def algorithm_of(algo: str, env: str) -> Algorithm:
-    """What is trained.
-
-    :raises ValueError: for an env whose range of returns the algo must know.
-    """
-    return resolve("paper", LABELS.get(algo, algo), env)
+def compared(cell: Cell) -> Cell:
+    """The cell of the comparison that trains the same, over as many env steps as that has."""
+    return cell._replace(track="paper")
 
 
 def can_run(algo: str, env: str) -> bool:
     """Is there all that the algo must know of the env?"""
     try:
-        algorithm_of(algo, env)
+        resolve("paper", algo, env)
     except ValueError:
         return False
     return True
@@ -65,7 +60,7 @@ def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--envs must be of {', '.join(BUDGETS)}, or --n-timesteps given, got {cell.env!r}")
     if cell.track == HIDDEN and cell.algo not in GENERATORS:
         raise ValueError(f"--hidden is for {', '.join(GENERATORS)}, got {cell.algo!r}")
-    algorithm = algorithm_of(cell.algo, cell.env)
+    algorithm = resolve("paper", cell.algo, cell.env)
     return dict(
         n_timesteps=options.n_timesteps or BUDGETS[cell.env],
         rl_zoo_algo=algorithm.algo,

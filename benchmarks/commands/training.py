@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.commands.cells import compared
 from benchmarks.run import manifest
-from benchmarks.run.layout import Cell, read_json, write_json
+from benchmarks.run.layout import MODEL, REPLAY_BUFFER, Cell, read_json, write_json
 from benchmarks.run.tracks import differing
 from sb3_gogepo.base.callbacks import ResumableCheckpointCallback
 from sb3_gogepo.base.command_algorithm import CommandAlgorithm
@@ -44,10 +45,26 @@ def make_kind(rl_zoo_algo: str, band: tuple[float, float] | None) -> type[Comman
     return kind if band is None else type(kind.__name__, (HidesBand, kind), {"band": band})
 
 
+def find_trained(
+    cell: Cell, settings: dict[str, Any], options: argparse.Namespace
+) -> tuple[CommandAlgorithm, list[dict[str, Any]]] | None:
+    """What the comparison has trained here by the same settings, and what is known of its processes; None: nothing."""
+    same = compared(cell)
+    known, work = read_json(options.results / same.path / "manifest.json"), options.work / same.path
+    wanted = {name: value for name, value in settings.items() if name != "episodes"}
+    if known.get("status") != "finished" or differing(known, wanted) or not (work / MODEL).exists():
+        return None
+    model = ALGORITHMS[settings["rl_zoo_algo"]].algorithm.load(work / MODEL, device=options.device)
+    model.load_replay_buffer(work / REPLAY_BUFFER)
+    return model, known["sessions"]
+
+
 def train(
     cell: Cell, settings: dict[str, Any], work: Path, band: tuple[float, float] | None, options: argparse.Namespace
 ) -> tuple[CommandAlgorithm, list[dict[str, Any]]]:
     """The trained model with its buffer, and what is known of each process that worked on it.
+
+    What the comparison has trained by the same settings is not trained again.
 
     :param work: the cell's folder for checkpoints, of this process alone.
     :raises ValueError: if it holds an unfinished run with other settings.
@@ -55,6 +72,8 @@ def train(
     warnings.filterwarnings("ignore", message=".*is out of date.*")  # Gymnasium on the papers' env versions
     state, folder = work / "state.json", work / "checkpoints"
     known = read_json(state) if latest_checkpoint(folder) else {}
+    if band is None and not known and (trained := find_trained(cell, settings, options)) is not None:
+        return trained
     settings = {**settings, "band": None if band is None else list(band)}
     if known and (differ := differing(known, {name: settings[name] for name in settings if name != "episodes"})):
         raise ValueError(f"{cell} is unfinished with other settings ({differ}): ask for those, or delete {work}")

@@ -30,8 +30,10 @@ from benchmarks.run.layout import (
     CHECKPOINTS,
     EXACT,
     INEXACT,
+    MODEL,
     N_EVAL_EPISODES,
     N_TIME_COLUMNS,
+    REPLAY_BUFFER,
     Cell,
     read_json,
     remove_unfinished,
@@ -42,6 +44,7 @@ from benchmarks.run.options import add_arguments, check_arguments
 from benchmarks.run.recording import CurveCallback, ProgressCallback, Record
 from benchmarks.run.resume import ResumePoint, ResumePointCallback, find_resume_point, prepare_loaded
 from benchmarks.run.tracks import Algorithm, differing, resolve, settings_of
+from sb3_gogepo.base.command_algorithm import CommandAlgorithm
 from sb3_gogepo.zoo import ALGORITHMS, register
 
 
@@ -217,7 +220,9 @@ class _Run:
         manager.learn(self.model)
         if self.model.num_timesteps < options.n_timesteps:
             raise RuntimeError(f"training stopped after {self.model.num_timesteps} of {options.n_timesteps} steps")
-        self.model.save(self.work / "model.zip")
+        self.model.save(self.work / MODEL)
+        if isinstance(self.model, CommandAlgorithm):
+            self.model.save_replay_buffer(self.work / REPLAY_BUFFER)  # what the model may be asked for
         if vec_normalize := self.model.get_vec_normalize_env():  # without its statistics, the model acts differently
             vec_normalize.save(str(self.work / "vecnormalize.pkl"))
         self.record.add_training(self.model.num_timesteps)

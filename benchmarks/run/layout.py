@@ -20,6 +20,8 @@ WORK = Path("benchmarks") / "work"
 
 #: resume points, in a cell's work folder
 CHECKPOINTS = "checkpoint"
+#: the trained model, and what it learned from, in a cell's work folder
+MODEL, REPLAY_BUFFER = "model.zip", "replay_buffer"
 #: how a process went on with a cell, in its manifest: as if there had been no interruption, or not quite
 EXACT, INEXACT = "exact", "not bit-equal"
 
@@ -35,6 +37,7 @@ CURVE_COLUMNS = [
     "mean_length",
     *(f"return_{k}" for k in range(N_EVAL_EPISODES)),
 ]
+ACTOR_COLUMNS = ["timesteps", *(f"return_{k}" for k in range(N_EVAL_EPISODES))]
 N_TIME_COLUMNS = CURVE_COLUMNS.index("return_0")
 TRAINING_COLUMNS = ["timesteps", "n_episodes", "mean_return", "std_return", "min_return", "max_return", "mean_length"]
 

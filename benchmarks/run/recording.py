@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.run.layout import (
+    ACTOR_COLUMNS,
     CURVE_COLUMNS,
     EVAL_SEED,
     N_EVAL_EPISODES,
@@ -20,6 +21,8 @@ from benchmarks.run.layout import (
     read_rows,
     write_rows,
 )
+from sb3_gogepo import GoGePo
+from sb3_gogepo.gogepo.critic_learner import CriticLearner
 
 
 class Clock:
@@ -70,6 +73,7 @@ class Record:
         self.eval_seconds = 0.0
         self.env_steps_before = 0  # by processes that were interrupted
         self.curve: list[list[float]] = []
+        self.actor: list[list[float]] = []
         self.training: list[list[float]] = []
         self.unreported: list[tuple[float, int]] = []  # (return, length) of episodes since the last row of `training`
 
@@ -83,12 +87,18 @@ class Record:
         self.eval_seconds, self.env_steps_before = state["eval_seconds"], state["env_steps"]
         self.unreported = [(r, n) for r, n in state["unreported"]]
         self.curve = [row for row in read_rows(self.folder / "curve.csv") if row[0] <= num_timesteps]
+        self.actor = [row for row in read_rows(self.folder / "actor.csv") if row[0] <= num_timesteps]
         self.training = [row for row in read_rows(self.folder / "training.csv") if row[0] <= num_timesteps]
 
     def add_evaluation(self, timesteps: int, env_steps: int, returns: list[float], lengths: list[int]) -> None:
         """One more row of the curve, on the disk at once."""
         self.curve.append([timesteps, env_steps, *self.clock.read(), float(np.mean(lengths)), *map(float, returns)])
         write_rows(self.folder / "curve.csv", CURVE_COLUMNS, self.curve)
+
+    def add_actor(self, timesteps: int, returns: list[float]) -> None:
+        """One more row of the curve of a state critic's actor, on the disk at once."""
+        self.actor.append([timesteps, *returns])
+        write_rows(self.folder / "actor.csv", ACTOR_COLUMNS, self.actor)
 
     def add_training(self, timesteps: int) -> None:
         """One more row that sums up the episodes since the last one, if there are any."""
@@ -160,8 +170,16 @@ class CurveCallback(EvalCallback):
             self.record.add_evaluation(
                 self.num_timesteps, self.env_steps, self.evaluations_results[-1], self.evaluations_length[-1]
             )
+            if isinstance(self.model, GoGePo) and self.model.critic_learner is not None:
+                self.evaluate_actor(self.model, self.model.critic_learner)
             self.report()
         return goes_on
+
+    def evaluate_actor(self, model: GoGePo, learner: CriticLearner) -> None:
+        """The state critic's actor, without noise, from the start states of the evaluation."""
+        seeds = [EVAL_SEED + k for k in range(N_EVAL_EPISODES)]
+        episodes = model.run_policies(self.eval_env, learner.critic.actor.detach()[None], seeds)
+        self.record.add_actor(self.num_timesteps, [episode.episode_return for episode in episodes])
 
 
 class ProgressCallback(BaseCallback):

@@ -293,14 +293,18 @@ class GeneratorAlgorithm(CommandAlgorithm):
 
     def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
         """One episode for each of (n_commands,) commands and each seed, by the noise-free policies; command-major."""
+        return self.run_policies(env, self.policy.generate_calibrated(commands), seeds)
+
+    def run_policies(self, env: VecEnv, policy_weights: th.Tensor, seeds: list[int]) -> list[Episode]:
+        """One episode for each of (n_policies, n_weights) policies and each seed; policy-major."""
         episodes = run_episodes(
             env,
             self.policy.layout,
-            self.policy.generate_calibrated(commands).cpu().repeat_interleave(len(seeds), dim=0),
+            policy_weights.cpu().repeat_interleave(len(seeds), dim=0),
             self.policy.activation,
             self.policy.action_map,
             self.policy.normalizer.frozen(),
-            seeds * len(commands),
+            seeds * len(policy_weights),
         )
         assert episodes is not None
         return episodes

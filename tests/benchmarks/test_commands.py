@@ -17,7 +17,7 @@ from benchmarks.commands.__main__ import main, make_parser
 from benchmarks.commands.cells import HIDDEN, PLAIN, settings_of
 from benchmarks.commands.measure import N_COMMANDS, N_COMMANDS_CALIBRATION, N_TARGETS, run_cell
 from benchmarks.commands.training import make_kind
-from benchmarks.run.layout import Cell, read_json, write_json
+from benchmarks.run.layout import ACTOR_COLUMNS, N_TIME_COLUMNS, Cell, read_json, read_rows, write_json
 
 ROOT = Path(__file__).parents[2]
 ENV = "Pendulum-v1"
@@ -84,6 +84,22 @@ def test_a_finished_cell_is_left_alone(made, capsys):
     make_cell(made, PLAIN, "gogepo", n_timesteps=4000)
     assert "finished with other settings (n_timesteps 2000, not 4000)" in capsys.readouterr().out
     assert path.read_text() == before
+
+
+def test_what_the_comparison_has_trained_is_measured_and_not_trained_again(tmp_path):
+    words = [sys.executable, "-m", "benchmarks.run.cell", "--algo", "gogepo-critic", "--env", ENV, "--seed", "0"]
+    words += ["--n-timesteps", "2000", "--eval-freq", "1000", "--results", tmp_path / "one" / "results"]
+    words = [*map(str, words), "--work", str(tmp_path / "one" / "work")]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    compared = tmp_path / "one" / "results" / "paper" / "gogepo-critic" / ENV / "0"
+    actor, curve = read_rows(compared / "actor.csv"), read_rows(compared / "curve.csv")
+    assert [row[0] for row in actor] == [row[0] for row in curve] == [1000, 2000]
+    assert all(len(row) == len(ACTOR_COLUMNS) for row in actor)
+    assert actor[1][1:] != curve[1][N_TIME_COLUMNS:]  # another policy
+    one, other = (read_json(make_cell(tmp_path / name, PLAIN, "gogepo-critic")) for name in ("one", "two"))
+    assert one.pop("sessions") == read_json(compared / "manifest.json")["sessions"]
+    assert other.pop("sessions")[0]["from_timesteps"] == 0
+    assert {**one, "measure_seconds": 0} == {**other, "measure_seconds": 0}
 
 
 def test_no_policy_of_a_hidden_return_is_stored():

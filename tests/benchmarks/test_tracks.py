@@ -27,7 +27,7 @@ def test_defaults_are_those_of_the_class_and_its_policy():
 
 def test_default_is_the_default():
     of_class = {"use_critic": False}  # said, since presets of some envs differ
-    assert resolve("paper", "gogepo-probes", "Swimmer-v3") == ("gogepo", {"policy": "MlpPolicy", "n_envs": 1, **of_class})
+    assert resolve("paper", "gogepo", "Swimmer-v3") == ("gogepo", {"policy": "MlpPolicy", "n_envs": 1, **of_class})
     assert of_class.items() <= defaults_of("gogepo").items()
     assert resolve("paper", "gogepo", "Hopper-v3").hyperparams["alive_bonus_offset"] == -1
 
