@@ -15,8 +15,8 @@ PLAIN, HIDDEN = "commands", "commands_hidden"
 BUDGETS = {
     "Swimmer-v3": 300_000,
     "Hopper-v3": 1_000_000,
-    "HalfCheetah-v3": 300_000,
-    "Walker2d-v3": 300_000,
+    "HalfCheetah-v3": 1_000_000,
+    "Walker2d-v3": 1_000_000,
     "InvertedPendulum-v2": 100_000,
     "Pendulum-v1": 100_000,
     "MountainCarContinuous-v0": 100_000,

@@ -54,7 +54,7 @@ def find_trained(
     wanted = {name: value for name, value in settings.items() if name != "episodes"}
     if known.get("status") != "finished" or differing(known, wanted) or not (work / MODEL).exists():
         return None
-    model = ALGORITHMS[settings["rl_zoo_algo"]].algorithm.load(work / MODEL, device=options.device)
+    model = make_kind(settings["rl_zoo_algo"], None).load(work / MODEL, device=options.device)
     model.load_replay_buffer(work / REPLAY_BUFFER)
     return model, known["sessions"]
 

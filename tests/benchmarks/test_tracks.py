@@ -89,7 +89,7 @@ def test_tuned_is_rl_zoos():
         ("best", "sac", r"track must be one of paper, tuned, ablations, got 'best'"),
         ("paper", "ppo", r"algo must be one of gogepo, .* on track 'paper', got 'ppo'"),
         ("tuned", "gogepo-uniform", r"algo must be one of .* on track 'tuned', got 'gogepo-uniform'"),
-        ("ablations", "ars", r"algo must be one of gogepo, gogepo-paper, .* on track 'ablations', got 'ars'"),
+        ("ablations", "ars", r"algo must be one of gogepo-no-probes, gogepo-paper, .* on track 'ablations'', got 'ars'"),
     ],
 )
 def test_unknown_names(track, label, message):
