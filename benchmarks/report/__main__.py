@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.report import figures, tables
-from benchmarks.report.data import ENVS, Groups, on_one_machine, read_groups, with_runs
+from benchmarks.report.data import ENVS, Groups, actors_of, on_one_machine, read_groups, with_runs
 from benchmarks.report.published import write_published
 from benchmarks.report.statistics import MIN_SEEDS, aggregate
 from benchmarks.run.layout import RESULTS
@@ -19,6 +19,7 @@ from benchmarks.run.tracks import ABLATIONS, ablations, tracks
 #: What stands before it in a track's file is the summary, with which the page opens.
 DETAILS = "<!-- details -->\n"
 NOTHING = "No cell of this part has finished yet.\n"
+ACTOR = "its actor"
 INTERVAL = f"mean over seeds [95 % bootstrap interval], of fewer than {MIN_SEEDS} seeds (lowest to highest)"
 LINES = f"Lines: mean over seeds; bands: 95 % bootstrap interval, of 2 to {MIN_SEEDS - 1} seeds their range"
 MACHINE = "kind of processor on which most algorithms ran on that env"
@@ -58,6 +59,13 @@ def write_track(groups: Groups, track: str, docs: Path) -> str:
         DETAILS,
         *drawn[1:],
     ]
+    for label in labels:
+        if actors := actors_of(groups, label):
+            pairs = {env: {label: groups[env][label], ACTOR: actor} for env, actor in actors.items()}
+            made = figures.learning_curves(pairs, [label, ACTOR], "timesteps")
+            parts.append(
+                figure(f"actor_of_{label}", made, f"The generator of `{label}`, and its state critic's actor", f". {LINES}")
+            )
     lengths = {env: sorted(group.n_timesteps for group in by_label.values()) for env, by_label in groups.items()}
     until = {env: steps[0] for env, steps in lengths.items() if steps[0] < steps[-1]}
     if until:

@@ -22,12 +22,14 @@ class Run(NamedTuple):
 
     :param axes: (n_evaluations,) arrays: ``timesteps``, ``train_seconds``, ``train_cpu_seconds``.
     :param returns: (n_evaluations,) mean return of the evaluation episodes.
+    :param actor: (n_evaluations,) that of a state critic's actor; None without one.
     """
 
     cell: Cell
     manifest: dict[str, Any]
     axes: dict[str, np.ndarray]
     returns: np.ndarray
+    actor: np.ndarray | None = None
 
     @property
     def final_return(self) -> float:
@@ -87,6 +89,17 @@ class Group(NamedTuple):
 Groups = dict[str, dict[str, Group]]
 
 
+def actors_of(groups: Groups, label: str) -> dict[str, Group]:
+    """env -> the runs of a label's actors, for those whose curves were kept."""
+    found = {}
+    for env, by_label in groups.items():
+        runs = by_label[label].runs if label in by_label else []
+        actors = [run._replace(returns=run.actor) for run in runs if run.actor is not None]
+        if runs and len(actors) == len(runs):
+            found[env] = Group(actors, [])
+    return found
+
+
 def read_cells(results: Path) -> list[tuple[Cell, dict[str, Any]]]:
     """All cells that have a manifest, with it; by track, algo, env and seed.
 
@@ -116,7 +129,8 @@ def read_run(results: Path, cell: Cell, manifest: dict[str, Any]) -> Run:
         raise ValueError(f"{path} says that the cell is finished, but there is no evaluation in its curve.csv")
     rows = np.array(curve, dtype=float).reshape(-1, len(CURVE_COLUMNS))
     axes = {name: rows[:, CURVE_COLUMNS.index(name)] for name in ("timesteps", "train_seconds", "train_cpu_seconds")}
-    return Run(cell, manifest, axes, rows[:, N_TIME_COLUMNS:].mean(axis=1))
+    actor = np.array(read_rows(results / cell.path / "actor.csv"), dtype=float)
+    return Run(cell, manifest, axes, rows[:, N_TIME_COLUMNS:].mean(axis=1), actor[:, 1:].mean(axis=1) if len(actor) else None)
 
 
 def read_groups(results: Path, track: str) -> Groups:

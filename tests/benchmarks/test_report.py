@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.report import __main__ as report
 from benchmarks.report import figures, tables
-from benchmarks.report.data import Group, read_groups
+from benchmarks.report.data import Group, actors_of, read_groups
 from benchmarks.report.published import PUBLISHED, TABLES, write_published
 from benchmarks.report.statistics import (
     aggregate,
@@ -15,7 +15,7 @@ from benchmarks.report.statistics import (
     performance_profile,
     probability_of_improvement,
 )
-from benchmarks.run.layout import RESULTS, ROOT, Cell
+from benchmarks.run.layout import ACTOR_COLUMNS, N_EVAL_EPISODES, RESULTS, ROOT, Cell, write_rows
 from tests.benchmarks.synthetic import write_cell, write_everything
 
 
@@ -103,6 +103,19 @@ def test_figures_of_time_show_what_their_axis_says(results):
         (band,) = panel.collections
         low, high = band.get_datalim(panel.transData).intervaly
         assert 0 < low < 20 < 90 < 102 < high < 104
+
+
+def test_actors_are_drawn_beside_their_generators(results):
+    for seed, env in enumerate(("Swimmer-v3", "Hopper-v3")):
+        write_cell(results, cell("gogepo-critic", env, seed), [1.0, 3.0], n_timesteps=1000)
+    rows = [[500, *[10.0] * N_EVAL_EPISODES], [1000, *[30.0] * N_EVAL_EPISODES]]
+    write_rows(results / cell("gogepo-critic", "Hopper-v3", 1).path / "actor.csv", ACTOR_COLUMNS, rows)
+    groups = read_groups(results, "paper")
+    found = actors_of(groups, "gogepo-critic")
+    assert list(found) == ["Hopper-v3"]
+    np.testing.assert_allclose(found["Hopper-v3"].runs[0].returns, [10, 30])
+    np.testing.assert_allclose(groups["Hopper-v3"]["gogepo-critic"].runs[0].returns, [1, 3])
+    assert "actor_of_gogepo-critic.png" in report.write_track(groups, "paper", results)
 
 
 def test_unfinished_and_other_lengths_are_left_out_and_named(results):
