@@ -58,7 +58,7 @@ def write_everything(results):
             for seed in range(n_seeds):
                 if not (algo == "td3" and env == "Hopper-v3"):
                     write_learning_cell(results, Cell("paper", algo, env, seed), n_timesteps, low, high, speed)
-        for algo, n_seeds in (("gogepo", 5), ("gogepo-raw-weights", 4)):
+        for algo, n_seeds in (("gogepo-no-probes", 5), ("gogepo-raw-weights", 4)):
             for seed in range(n_seeds):
                 write_learning_cell(results, Cell("ablations", algo, env, seed), 100_000, low, high, 0.0004)
     unfinished = Cell("paper", "sac", "Swimmer-v3", 3)

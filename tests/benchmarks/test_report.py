@@ -195,7 +195,7 @@ def test_who_is_not_listed_any_more_is_named(results, tmp_path, no_pictures):
 
 
 def test_ablations_say_what_is_missing_and_where_they_are_from(results, tmp_path, no_pictures):
-    for label in ("gogepo", "gogepo-1-state"):
+    for label in ("gogepo-no-probes", "gogepo-1-state"):
         write_cell(results, Cell("ablations", label, "Swimmer-v3", 0), [1.0], n_timesteps=1000)
     failed = Cell("ablations", "gogepo-40-states", "Swimmer-v3", 0)
     write_cell(results, failed, [1.0], n_timesteps=1000, status="failed", timesteps=10)
