@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="{run,report}")
     of_run = subparsers.add_parser("run", help="train and measure cells")
     of_run.add_argument("--algos", nargs="+", default=["gogepo"], choices=ALGOS, help="default: gogepo")
-    of_run.add_argument("--envs", nargs="+", default=list(BUDGETS), help="Gymnasium ids (default: all seven)")
+    of_run.add_argument("--envs", nargs="+", default=list(BUDGETS), help="Gymnasium ids (default: all that have a budget)")
     of_run.add_argument("--seeds", type=int, default=N_SEEDS, help="how many (default: %(default)s)")
     of_run.add_argument("--first-seed", type=int, default=0, help="default: %(default)s")
     of_run.add_argument("--jobs", type=int, default=1, help="cells at a time (default: %(default)s)")

@@ -28,6 +28,8 @@ GENERATORS = ("gogepo", "udrlpg", "gogepo-paper", "gogepo-critic")
 #: Whose finished cell of the same env and seed says which band is hidden
 REFERENCE = "gogepo"
 N_SEEDS = 5
+#: The track of the comparison, whose algorithms are trained
+COMPARISON = "paper"
 
 
 def file_of(cell: Cell, results: Path) -> Path:
@@ -35,15 +37,10 @@ def file_of(cell: Cell, results: Path) -> Path:
     return results / f"{cell.path}.json"
 
 
-def compared(cell: Cell) -> Cell:
-    """The cell of the comparison that trains the same, over as many env steps as that has."""
-    return cell._replace(track="paper")
-
-
 def can_run(algo: str, env: str) -> bool:
     """Is there all that the algo must know of the env?"""
     try:
-        resolve("paper", algo, env)
+        resolve(COMPARISON, algo, env)
     except ValueError:
         return False
     return True
@@ -60,7 +57,7 @@ def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--envs must be of {', '.join(BUDGETS)}, or --n-timesteps given, got {cell.env!r}")
     if cell.track == HIDDEN and cell.algo not in GENERATORS:
         raise ValueError(f"--hidden is for {', '.join(GENERATORS)}, got {cell.algo!r}")
-    algorithm = resolve("paper", cell.algo, cell.env)
+    algorithm = resolve(COMPARISON, cell.algo, cell.env)
     return dict(
         n_timesteps=options.n_timesteps or BUDGETS[cell.env],
         rl_zoo_algo=algorithm.algo,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands.cells import compared
+from benchmarks.commands.cells import COMPARISON
 from benchmarks.run import manifest
 from benchmarks.run.layout import MODEL, REPLAY_BUFFER, Cell, read_json, write_json
 from benchmarks.run.tracks import differing
@@ -46,15 +46,14 @@ def make_kind(rl_zoo_algo: str, band: tuple[float, float] | None) -> type[Comman
 
 
 def find_trained(
-    cell: Cell, settings: dict[str, Any], options: argparse.Namespace
+    cell: Cell, trained_by: dict[str, Any], options: argparse.Namespace
 ) -> tuple[CommandAlgorithm, list[dict[str, Any]]] | None:
     """What the comparison has trained here by the same settings, and what is known of its processes; None: nothing."""
-    same = compared(cell)
+    same = cell._replace(track=COMPARISON)
     known, work = read_json(options.results / same.path / "manifest.json"), options.work / same.path
-    wanted = {name: value for name, value in settings.items() if name != "episodes"}
-    if known.get("status") != "finished" or differing(known, wanted) or not (work / MODEL).exists():
+    if known.get("status") != "finished" or differing(known, trained_by) or not (work / MODEL).exists():
         return None
-    model = make_kind(settings["rl_zoo_algo"], None).load(work / MODEL, device=options.device)
+    model = make_kind(trained_by["rl_zoo_algo"], None).load(work / MODEL, device=options.device)
     model.load_replay_buffer(work / REPLAY_BUFFER)
     return model, known["sessions"]
 
@@ -72,10 +71,11 @@ def train(
     warnings.filterwarnings("ignore", message=".*is out of date.*")  # Gymnasium on the papers' env versions
     state, folder = work / "state.json", work / "checkpoints"
     known = read_json(state) if latest_checkpoint(folder) else {}
-    if band is None and not known and (trained := find_trained(cell, settings, options)) is not None:
+    trained_by = {name: value for name, value in settings.items() if name != "episodes"}
+    if band is None and not known and (trained := find_trained(cell, trained_by, options)) is not None:
         return trained
     settings = {**settings, "band": None if band is None else list(band)}
-    if known and (differ := differing(known, {name: settings[name] for name in settings if name != "episodes"})):
+    if known and (differ := differing(known, {**trained_by, "band": settings["band"]})):
         raise ValueError(f"{cell} is unfinished with other settings ({differ}): ask for those, or delete {work}")
     kind = make_kind(settings["rl_zoo_algo"], band)
     if known:

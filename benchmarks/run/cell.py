@@ -220,11 +220,12 @@ class _Run:
         manager.learn(self.model)
         if self.model.num_timesteps < options.n_timesteps:
             raise RuntimeError(f"training stopped after {self.model.num_timesteps} of {options.n_timesteps} steps")
-        self.model.save(self.work / MODEL)
-        if isinstance(self.model, CommandAlgorithm):
-            self.model.save_replay_buffer(self.work / REPLAY_BUFFER)  # what the model may be asked for
-        if vec_normalize := self.model.get_vec_normalize_env():  # without its statistics, the model acts differently
-            vec_normalize.save(str(self.work / "vecnormalize.pkl"))
+        with self.record.clock.paused():
+            self.model.save(self.work / MODEL)
+            if isinstance(self.model, CommandAlgorithm):
+                self.model.save_replay_buffer(self.work / REPLAY_BUFFER)  # what the model may be asked for
+            if vec_normalize := self.model.get_vec_normalize_env():  # without its statistics, the model acts differently
+                vec_normalize.save(str(self.work / "vecnormalize.pkl"))
         self.record.add_training(self.model.num_timesteps)
         self.report_progress()
         self.write_manifest("finished", env_steps=manager.curve.env_steps, finished=_now())

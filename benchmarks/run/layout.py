@@ -37,8 +37,8 @@ CURVE_COLUMNS = [
     "mean_length",
     *(f"return_{k}" for k in range(N_EVAL_EPISODES)),
 ]
-ACTOR_COLUMNS = ["timesteps", *(f"return_{k}" for k in range(N_EVAL_EPISODES))]
 N_TIME_COLUMNS = CURVE_COLUMNS.index("return_0")
+ACTOR_COLUMNS = ["timesteps", *CURVE_COLUMNS[N_TIME_COLUMNS:]]
 TRAINING_COLUMNS = ["timesteps", "n_episodes", "mean_return", "std_return", "min_return", "max_return", "mean_length"]
 
 

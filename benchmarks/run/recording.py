@@ -164,14 +164,14 @@ class CurveCallback(EvalCallback):
             started = time.perf_counter()
             self.eval_env.seed(EVAL_SEED)  # env k resets with EVAL_SEED + k
             goes_on = super()._on_step()
+            if isinstance(self.model, GoGePo) and self.model.critic_learner is not None:
+                self.evaluate_actor(self.model, self.model.critic_learner)
             self.record.eval_seconds = round(self.record.eval_seconds + time.perf_counter() - started, 2)
             self.collect_episodes()
             self.record.add_training(self.num_timesteps)
             self.record.add_evaluation(
                 self.num_timesteps, self.env_steps, self.evaluations_results[-1], self.evaluations_length[-1]
             )
-            if isinstance(self.model, GoGePo) and self.model.critic_learner is not None:
-                self.evaluate_actor(self.model, self.model.critic_learner)
             self.report()
         return goes_on
 
