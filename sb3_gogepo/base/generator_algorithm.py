@@ -67,6 +67,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
     :param probe_fraction: fraction of the candidates that probe: they act without noise on commands spread over
         ``command_range``, and are never pruned. From them the generator learns what its policies for other returns than the
         best earn, at the expense of the search for a better one. 0: none.
+    :param probe_after: fraction of the training's env steps before which no candidate probes: what is good enough without
+        noise hampers the search.
     :param first_command: command before there is a best return, and while warming up, in return units.
     :param command_increment: what exploration commands add to the best return so far, in return units.
     :param command_increment_std: what exploration commands add to it besides, in units of the scaled returns, which are
@@ -89,6 +91,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         weight_noise_steps: int | None,
         weight_noise_scaling: str,
         probe_fraction: float,
+        probe_after: float,
         first_command: float,
         command_increment: float,
         command_increment_std: float,
@@ -103,6 +106,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
             check_number("weight_noise_steps", weight_noise_steps, minimum=1, integer=True)
         check_choice("weight_noise_scaling", weight_noise_scaling, ("fan_in", "none"))
         check_fraction("probe_fraction", probe_fraction)
+        check_fraction("probe_after", probe_after)
         check_number("first_command", first_command)
         check_number("command_increment", command_increment)
         check_number("command_increment_std", command_increment_std)
@@ -115,6 +119,7 @@ class GeneratorAlgorithm(CommandAlgorithm):
         self.weight_noise_steps = weight_noise_steps
         self.weight_noise_scaling = weight_noise_scaling
         self.probe_fraction = probe_fraction
+        self.probe_after = probe_after
         self.first_command = first_command
         self.command_increment = command_increment
         self.command_increment_std = command_increment_std
@@ -124,7 +129,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
     def next_kinds(self, n_candidates: int) -> np.ndarray:
         """(n_candidates,) how the next candidates come about, see :class:`PolicyCandidates`."""
         kinds = np.full(n_candidates, BEST)
-        if self.best_return is not None and not self.is_warming_up:
+        may_probe = 1 - self._current_progress_remaining >= self.probe_after
+        if may_probe and self.best_return is not None and not self.is_warming_up:
             kinds[[self.probing.is_probe(self._candidate_num + i) for i in range(n_candidates)]] = PROBE
         return kinds
 

@@ -8,7 +8,7 @@ Differences from the paper, in the default preset (docs/gogepo.md has the reason
 - * Returns and commands are standardized by the returns in the buffer; the next command is the best return so far.
 - * The noise of a layer is ``weight_noise_std / sqrt(n_in)``, and falls during the training.
 - * Two fifths of each batch, the elites, are drawn by rank of return; the generator is pulled towards their weights.
-- * Every eighth candidate probes: it acts without noise on any command, and the generator learns what that earns.
+- * In the second half, every fourth candidate probes: it acts without noise, on any command, and is imitated.
 - * Episodes that fall behind the best ten end early, where all last equally long; training begins after a warm-up.
 - * Five independent evaluators, bounded weights, smaller networks, other learning rates, probing states from N(0, 1).
 - * Stored policies go on acting as they did when the observation statistics change.
@@ -109,7 +109,8 @@ class GoGePo(GeneratorAlgorithm):
         final_weight_noise_std: float | None = 0.2,
         weight_noise_steps: int | None = 250_000,
         weight_noise_scaling: str = "fan_in",
-        probe_fraction: float = 0.125,
+        probe_fraction: float = 0.25,
+        probe_after: float = 0.5,
         n_warm_up_episodes: int = 64,
         prune_after: float | None = 0.25,
         rerun_fraction: float = 0.0,
@@ -163,6 +164,7 @@ class GoGePo(GeneratorAlgorithm):
             weight_noise_steps=weight_noise_steps,
             weight_noise_scaling=weight_noise_scaling,
             probe_fraction=probe_fraction,
+            probe_after=probe_after,
             first_command=first_command,
             command_increment=command_increment,
             command_increment_std=command_increment_std,
