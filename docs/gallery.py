@@ -22,7 +22,7 @@ LANE = {"distance": 11.0, "lookat": [5.5, -3.0, 0.0], "elevation": -80.0, "azimu
 
 def train(path: Path) -> GoGePo:
     """A model of Swimmer, which is saved with its buffer and stages."""
-    model = GoGePo("Swimmer-v5", probe_fraction=0.25, seed=1)
+    model = GoGePo("Swimmer-v5", probe_after=0.0, seed=1)
     model.learn(300_000, callback=StageCallback(every=60_000, path=path.with_name("stages.pt")))
     model.save_replay_buffer(path.with_name("replay_buffer.pt"))
     model.save(path)

@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> float:
     """Run the demo; returns the mean return of the final policy."""
     parser = argparse.ArgumentParser(prog="python -m sb3_gogepo.demo", description=__doc__)
     parser.add_argument("--env", default="InvertedPendulum-v4", help="Gymnasium id (default: %(default)s)")
-    parser.add_argument("--total-timesteps", type=float, default=50_000, help="env steps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--total-timesteps", type=float, default=100_000, help="env steps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the results go (default: %(default)s)")
     options = parser.parse_args(arguments)
     matplotlib.use("Agg")
@@ -46,11 +46,11 @@ def main(arguments: list[str] | None = None) -> float:
     eval_callback = EvalCallback(
         eval_env,
         n_eval_episodes=3,
-        eval_freq=max(int(options.total_timesteps) // 12, 1),
+        eval_freq=max(int(options.total_timesteps) // 25, 1),
         log_path=str(options.folder),
         verbose=0,
     )
-    model = GoGePo(options.env, probe_fraction=0.25, seed=options.seed)
+    model = GoGePo(options.env, seed=options.seed)
     print(f"Training GoGePo on {options.env} for {int(options.total_timesteps):,} env steps.")
     model.learn(options.total_timesteps, callback=eval_callback, progress_bar=True)
     model.save(f"{stem}.zip")

@@ -26,6 +26,7 @@ SMALL = {
         generator_gradient_steps=2,
         prune_after=None,
         probe_fraction=0.25,
+        probe_after=0.0,
         **NOISE,
         **COMMON,
     ),

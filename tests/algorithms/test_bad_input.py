@@ -53,6 +53,7 @@ GENERATOR_ARGUMENTS = [
     (dict(weight_noise_std=np.nan), "weight_noise_std must be a finite number >= 0, got nan"),
     (dict(weight_noise_scaling="fan_out"), "weight_noise_scaling must be one of 'fan_in', 'none', got 'fan_out'"),
     (dict(weight_noise_scaling=None), "weight_noise_scaling must be one of 'fan_in', 'none', got None"),
+    (dict(probe_after=1.5), r"probe_after must be a number in \[0, 1\], got 1.5"),
     (dict(first_command=np.nan), "first_command must be a finite number, got nan"),
     (dict(command_increment=np.inf), "command_increment must be a finite number, got inf"),
     (dict(command_increment_std="1"), "command_increment_std must be a finite number, got '1'"),

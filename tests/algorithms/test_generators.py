@@ -12,7 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_gogepo import UDRLPG, GeneratedPolicy, GoGePo
-from sb3_gogepo.buffers.policy_buffer import PROBE
+from sb3_gogepo.buffers.policy_buffer import BEST, PROBE
 from sb3_gogepo.networks.policy_weights import forward_policies
 from sb3_gogepo.rollouts.rollout import Episode
 from tests.helpers import OBSERVATIONS, record_logs
@@ -295,6 +295,14 @@ def test_nobody_probes_before_there_is_a_range(make_model):
     assert not (model.propose_candidates(4).kinds == PROBE).any()
     with pytest.raises(ValueError, match="command_range is known after the first episode"):
         _ = model.command_range
+
+
+def test_nobody_probes_in_the_first_part_of_the_training(make_model):
+    model = make_model(ConstantObs(length=1), probe_fraction=1.0, probe_after=0.75, n_candidates=1)
+    proposed, propose = [], model.propose_candidates
+    model.propose_candidates = lambda n: (proposed.append(propose(n)), proposed[-1])[1]
+    model.learn(40)
+    assert [int(candidates.kinds[0]) for candidates in proposed] == 30 * [BEST] + 10 * [PROBE]
 
 
 def test_command_range_is_that_of_the_returns(make_model):

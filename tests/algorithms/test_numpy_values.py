@@ -22,6 +22,7 @@ GENERATOR = dict(
     weight_noise_std=0.5,
     final_weight_noise_std=0.25,
     weight_noise_steps=50,
+    probe_after=0.5,
     n_warm_up_episodes=1,
     first_command=0.5,
     command_increment=0.25,

@@ -31,6 +31,7 @@ GENERATOR_ARGUMENTS = dict(
     weight_noise_steps=77,
     weight_noise_scaling="none",
     probe_fraction=0.2,
+    probe_after=0.125,
     first_command=0.75,
     command_increment=2.0,
     command_increment_std=3.0,
