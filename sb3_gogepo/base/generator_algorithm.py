@@ -67,8 +67,8 @@ class GeneratorAlgorithm(CommandAlgorithm):
     :param probe_fraction: fraction of the candidates that probe: they act without noise on commands spread over
         ``command_range``, and are never pruned. From them the generator learns what its policies for other returns than the
         best earn, at the expense of the search for a better one. 0: none.
-    :param probe_after: fraction of the training's env steps before which no candidate probes: what is good enough without
-        noise hampers the search.
+    :param probe_after: fraction of the training's env steps before which no candidate probes. Policies without noise soon fill
+        the elites, and then hamper the search for a better one.
     :param first_command: command before there is a best return, and while warming up, in return units.
     :param command_increment: what exploration commands add to the best return so far, in return units.
     :param command_increment_std: what exploration commands add to it besides, in units of the scaled returns, which are
