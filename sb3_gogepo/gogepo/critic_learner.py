@@ -8,10 +8,11 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer, Transitions
-from sb3_gogepo.checks import check_fraction, check_number, check_sizes
+from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_sizes
 from sb3_gogepo.envs import attribute_of
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.action_map import ActionMap
@@ -22,8 +23,8 @@ from sb3_gogepo.rollouts.rollout import Episode
 
 #: Of the generator, beside a critic: with a rate that falls to 0, an actor that gets better to the end leaves it behind.
 CRITIC_LEARNING_RATE = 5e-4
-#: Of policies beside a critic: with 3, actors saturate.
-CRITIC_WEIGHT_BOUND = 6.0
+#: Of policies beside a critic: with a weight bound of 3, or with tanh, actors saturate.
+CRITIC_POLICY_KWARGS: dict[str, Any] = dict(weight_bound=6.0, activation_fn=nn.ReLU)
 #: Where a critic helps, as measured (docs/howto/state_critic.md)
 CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d", "Pendulum", "LunarLander")
 #: Observations in which the size of a policy's noise is measured
@@ -34,6 +35,7 @@ class CriticSettings(NamedTuple):
     """``critic_kwargs`` of :class:`~sb3_gogepo.GoGePo`; those of one name are TD3's.
 
     :param net_arch: hidden layers of each of the two critics.
+    :param layer_norm: normalize their layers before each activation.
     :param learning_rate: of critics and actor.
     :param buffer_size: env steps kept.
     :param learning_starts: env steps before the first training; until then, GoGePo's candidates act alone.
@@ -51,6 +53,7 @@ class CriticSettings(NamedTuple):
     """
 
     net_arch: tuple[int, ...] = (128, 128)
+    layer_norm: bool = True
     learning_rate: float = 1e-3
     buffer_size: int = 1_000_000
     learning_starts: int = 5_000
@@ -79,6 +82,7 @@ class CriticSettings(NamedTuple):
             raise ValueError(f"critic_kwargs has no {unknown[0]!r}; it may have {', '.join(cls._fields)}")
         settings = cls(**given)
         check_sizes("critic_kwargs['net_arch']", settings.net_arch, allow_empty=False)
+        check_bool("critic_kwargs['layer_norm']", settings.layer_norm)
         for name in ("buffer_size", "batch_size", "policy_delay"):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=1, integer=True)
         for name in ("learning_starts", "refine_steps"):
@@ -98,7 +102,8 @@ class CriticSettings(NamedTuple):
 
     def complete(self, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a policy that has a critic."""
-        return {"weight_bound": CRITIC_WEIGHT_BOUND, **policy_kwargs, "critic_net_arch": list(self.net_arch)}
+        of_critic = dict(critic_net_arch=list(self.net_arch), critic_layer_norm=self.layer_norm)
+        return {**CRITIC_POLICY_KWARGS, **policy_kwargs, **of_critic}
 
 
 class CriticLearner:

@@ -33,6 +33,7 @@ class GoGePoPolicy(GeneratorPolicy):
         what the evaluator has seen drive weights to many times that, and noise no longer changes what a policy does.
     :param critic_net_arch: hidden layers of a state critic's two networks; None: there is none. Set by ``critic_kwargs`` of
         the algorithm.
+    :param critic_layer_norm: normalize the layers of these networks before each activation; likewise.
     """
 
     optimizer_names: tuple[str, ...] = ("generator_optimizer", "evaluator_optimizer")
@@ -50,6 +51,7 @@ class GoGePoPolicy(GeneratorPolicy):
         evaluator_input: str = "probing_actions",
         weight_bound: float | None = 3.0,
         critic_net_arch: Sequence[int] | None = None,
+        critic_layer_norm: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **generator_kwargs: Any,
@@ -90,9 +92,16 @@ class GoGePoPolicy(GeneratorPolicy):
             )
         self.critic: StateCritic | None = None
         self.critic_net_arch = None if critic_net_arch is None else list(critic_net_arch)
+        self.critic_layer_norm = critic_layer_norm
         if critic_net_arch is not None:
             self.critic = StateCritic(
-                observation_space, action_space, self.layout, self.activation, critic_net_arch, weight_bound
+                observation_space,
+                action_space,
+                self.layout,
+                self.activation,
+                critic_net_arch,
+                weight_bound,
+                critic_layer_norm,
             )
         self.return_scaler = ReturnScaler()  # of the evaluator's predictions; the commands have a scaler of their own
         learning_rate = 0.0 if lr_schedule is None else lr_schedule(1)  # the algorithm sets both before each update
@@ -111,4 +120,5 @@ class GoGePoPolicy(GeneratorPolicy):
         return self.return_scaler.unscale(predictions.double()).cpu().numpy()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self.evaluator_kwargs, "critic_net_arch": self.critic_net_arch}
+        critic_kwargs = dict(critic_net_arch=self.critic_net_arch, critic_layer_norm=self.critic_layer_norm)
+        return {**super()._get_constructor_parameters(), **self.evaluator_kwargs, **critic_kwargs}

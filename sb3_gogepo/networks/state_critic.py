@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import FlattenExtractor, create_mlp
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
@@ -23,18 +24,45 @@ from torch.nn.functional import one_hot
 from sb3_gogepo.networks.policy_weights import WeightLayout, forward_policies
 
 
+class NormalizedCritics(ContinuousCritic):
+    """SB3's ContinuousCritic with layer normalization before each activation.
+
+    (As in Hiraoka et al., "Dropout Q-Functions for Doubly Efficient Reinforcement Learning", ICLR 2022, without dropout.)
+    """
+
+    def __init__(
+        self, observation_space: spaces.Box, action_space: spaces.Box, net_arch: list[int], features_dim: int, **kwargs: Any
+    ) -> None:
+        super().__init__(observation_space, action_space, net_arch, features_dim=features_dim, **kwargs)
+        for number in range(self.n_critics):
+            network = normalized(features_dim + action_space.shape[0], 1, net_arch)
+            self.q_networks[number] = network
+            setattr(self, f"qf{number}", network)
+
+
+def normalized(n_in: int, n_out: int, net_arch: Sequence[int]) -> nn.Sequential:
+    """An MLP with layer normalization before each ReLU."""
+    return nn.Sequential(*create_mlp(n_in, n_out, list(net_arch), nn.ReLU, post_linear_modules=[nn.LayerNorm]))
+
+
 class DiscreteCritics(nn.ModuleList):
     """SB3's QNetwork twice, called as its ContinuousCritic is: actions are (n, n_actions) probabilities.
 
     :param observation_space: flat Box.
     :param action_space: of the env.
     :param net_arch: hidden layers of each.
+    :param layer_norm: normalize layers before each activation.
     """
 
-    def __init__(self, observation_space: spaces.Box, action_space: spaces.Discrete, net_arch: Sequence[int]) -> None:
+    def __init__(
+        self, observation_space: spaces.Box, action_space: spaces.Discrete, net_arch: Sequence[int], layer_norm: bool
+    ) -> None:
         n_obs = observation_space.shape[0]
         extractor = FlattenExtractor(observation_space)
         super().__init__(QNetwork(observation_space, action_space, extractor, n_obs, list(net_arch)) for _ in range(2))
+        if layer_norm:
+            for network in self:
+                network.q_net = normalized(n_obs, int(action_space.n), net_arch)
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, ...]:
         """(n, 1) mean values of the actions, by each network."""
@@ -60,6 +88,7 @@ class StateCritic(nn.Module):
     :param activation: between the layers of the policies.
     :param net_arch: hidden layers of each critic.
     :param weight_bound: as the generator's: the actor's weights stay within 0.9 of what it can generate. None: no bound.
+    :param layer_norm: normalize the critics' layers before each activation.
     """
 
     actor_target: th.Tensor
@@ -73,15 +102,16 @@ class StateCritic(nn.Module):
         activation: Callable[[th.Tensor], th.Tensor],
         net_arch: Sequence[int] = (128, 128),
         weight_bound: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.layout, self.activation = layout, activation
         self.n_choices = int(action_space.n) if isinstance(action_space, spaces.Discrete) else None
         self.critics: ContinuousCritic | DiscreteCritics
         if isinstance(action_space, spaces.Discrete):
-            self.critics = DiscreteCritics(observation_space, action_space, net_arch)
+            self.critics = DiscreteCritics(observation_space, action_space, net_arch, layer_norm)
         else:
-            self.critics = ContinuousCritic(
+            self.critics = (NormalizedCritics if layer_norm else ContinuousCritic)(
                 observation_space,
                 spaces.Box(-1.0, 1.0, (layout.layer_sizes[-1],)),
                 net_arch=list(net_arch),

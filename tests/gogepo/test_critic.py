@@ -251,6 +251,7 @@ def test_steps_that_are_not_finite_do_not_reach_the_critic():
         (dict(gama=0.9), "critic_kwargs has no 'gama'; it may have net_arch"),
         (dict(gamma=1.5), r"critic_kwargs\['gamma'\] must be a number in \[0, 1\], got 1.5"),
         (dict(net_arch=[]), r"critic_kwargs\['net_arch'\] must be a non-empty list of integers >= 1, got \[\]"),
+        (dict(layer_norm="yes"), r"critic_kwargs\['layer_norm'\] must be True or False, got 'yes'"),
         (dict(batch_size=0), r"critic_kwargs\['batch_size'\] must be an integer >= 1, got 0"),
         (dict(updates_per_step=-1), r"critic_kwargs\['updates_per_step'\] must be a finite number >= 0, got -1"),
         ([1], "critic_kwargs must be a dict"),
@@ -267,6 +268,17 @@ def test_settings_are_complete():
         line.split()[1].rstrip(":") for line in CriticSettings.__doc__.splitlines() if line.strip().startswith(":param")
     ]
     assert documented == list(CriticSettings._fields)
+
+
+def test_policies_beside_a_critic_have_their_own_defaults(tmp_path):
+    """They give way to what the user says, and are saved."""
+    policy_kwargs = dict(net_arch=[8], activation_fn=th.nn.ELU)
+    plain, given = make(), make(critic_kwargs=dict(layer_norm=False), policy_kwargs=policy_kwargs)
+    given.save(tmp_path / "given")
+    loaded = GoGePo.load(tmp_path / "given")
+    for model, activation, n_norms in [(plain, th.nn.ReLU, 2), (given, th.nn.ELU, 0), (loaded, th.nn.ELU, 0)]:
+        assert isinstance(model.policy.activation, activation)
+        assert sum(isinstance(module, th.nn.LayerNorm) for module in model.policy.critic.critics.modules()) == n_norms
 
 
 def test_says_where_it_would_help(capsys):

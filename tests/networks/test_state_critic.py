@@ -71,3 +71,20 @@ def test_targets_move_by_tau(critic):
     critic.update_targets(tau=0.25)
     for target, earlier in zip(targets, before, strict=True):
         th.testing.assert_close(target.detach(), earlier.detach() + 0.25)
+
+
+@pytest.mark.parametrize("actions", [ACTIONS, spaces.Discrete(2)], ids=["Box", "Discrete"])
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_layer_norm_takes_the_scale_out_of_every_hidden_layer(actions, layer_norm):
+    """Of both critics and their targets."""
+    critic = StateCritic(OBSERVATIONS, actions, LAYOUT, th.nn.Tanh(), net_arch=(16, 8), layer_norm=layer_norm)
+    batch = th.randn(5, 3), th.rand(5, 2)
+    for critics in (critic.critics, critic.critics_target):
+        hidden = [module for module in critics.modules() if isinstance(module, th.nn.Linear) and module.out_features > 2]
+        assert len(hidden) == 4
+        for layer in hidden:
+            before = critics(*batch)
+            layer.weight.data *= 10.0
+            layer.bias.data *= 10.0
+            same = [th.allclose(old, new, atol=1e-3) for old, new in zip(before, critics(*batch), strict=True)]
+            assert all(same) == layer_norm
