@@ -69,6 +69,8 @@ class GoGePo(GeneratorAlgorithm):
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
         stored policy that reached R: its mean over the elites of a batch, plus its mean over the part drawn evenly.
         It adds to the generator's loss.
+    :param probe_after: fraction of the training's env steps before which no candidate probes. Policies without noise soon fill
+        the elites, and then hamper the search for a better one. None: 0.5; with a critic, which does not depend on it, 0.
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training; fewer, if they take more than a
         tenth of the env steps in which the noise falls.
     :param prune_after: end an episode early if, after this fraction of its steps or later, it has fallen behind the ten best,
@@ -110,7 +112,7 @@ class GoGePo(GeneratorAlgorithm):
         weight_noise_steps: int | None = 250_000,
         weight_noise_scaling: str = "fan_in",
         probe_fraction: float = 0.25,
-        probe_after: float = 0.5,
+        probe_after: float | None = None,
         n_warm_up_episodes: int = 64,
         prune_after: float | None = 0.25,
         rerun_fraction: float = 0.0,
@@ -164,7 +166,7 @@ class GoGePo(GeneratorAlgorithm):
             weight_noise_steps=weight_noise_steps,
             weight_noise_scaling=weight_noise_scaling,
             probe_fraction=probe_fraction,
-            probe_after=probe_after,
+            probe_after=(0.0 if use_critic else 0.5) if probe_after is None else probe_after,
             first_command=first_command,
             command_increment=command_increment,
             command_increment_std=command_increment_std,

@@ -281,6 +281,11 @@ def test_policies_beside_a_critic_have_their_own_defaults(tmp_path):
         assert sum(isinstance(module, th.nn.LayerNorm) for module in model.policy.critic.critics.modules()) == n_norms
 
 
+@pytest.mark.parametrize(("use_critic", "given", "expected"), [(False, None, 0.5), (True, None, 0.0), (True, 0.25, 0.25)])
+def test_probing_begins_at_once_beside_a_critic(use_critic, given, expected):
+    assert make(use_critic=use_critic, probe_after=given).probe_after == expected
+
+
 def test_says_where_it_would_help(capsys):
     arguments = {**SMALL[GoGePo], "verbose": 1}
     GoGePo("MlpPolicy", "HalfCheetah-v5", **arguments).learn(1)
