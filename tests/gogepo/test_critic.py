@@ -273,10 +273,10 @@ def test_settings_are_complete():
 def test_policies_beside_a_critic_have_their_own_defaults(tmp_path):
     """They give way to what the user says, and are saved."""
     policy_kwargs = dict(net_arch=[8], activation_fn=th.nn.ELU)
-    plain, given = make(), make(critic_kwargs=dict(layer_norm=False), policy_kwargs=policy_kwargs)
+    plain, given = make(), make(critic_kwargs=dict(layer_norm=True), policy_kwargs=policy_kwargs)
     given.save(tmp_path / "given")
     loaded = GoGePo.load(tmp_path / "given")
-    for model, activation, n_norms in [(plain, th.nn.ReLU, 2), (given, th.nn.ELU, 0), (loaded, th.nn.ELU, 0)]:
+    for model, activation, n_norms in [(plain, th.nn.ReLU, 0), (given, th.nn.ELU, 2), (loaded, th.nn.ELU, 2)]:
         assert isinstance(model.policy.activation, activation)
         assert sum(isinstance(module, th.nn.LayerNorm) for module in model.policy.critic.critics.modules()) == n_norms
 
