@@ -69,8 +69,8 @@ class GoGePo(GeneratorAlgorithm):
     :param imitation_coef: weight of the mean squared distance, in units of the exploration noise, between G(R) and the
         stored policy that reached R: its mean over the elites of a batch, plus its mean over the part drawn evenly.
         It adds to the generator's loss.
-    :param probe_after: fraction of the training's env steps before which no candidate probes. Policies without noise soon fill
-        the elites, and then hamper the search for a better one. None: 0.5; with a critic, which does not depend on it, 0.
+    :param probe_after: fraction of the training's env steps before which no candidate probes. None: 0.5; with a critic, whose
+        actor does not depend on the elites, 0.
     :param n_warm_up_episodes: episodes with ``first_command`` before the first training; fewer, if they take more than a
         tenth of the env steps in which the noise falls.
     :param prune_after: end an episode early if, after this fraction of its steps or later, it has fallen behind the ten best,
