@@ -154,6 +154,8 @@ class GoGePo(GeneratorAlgorithm):
         if use_critic:
             policy_kwargs = settings.complete(policy_kwargs or {})
             learning_rate = CRITIC_LEARNING_RATE if learning_rate is DEFAULT_LEARNING_RATE else learning_rate
+        if probe_after is None:
+            probe_after = 0.0 if use_critic else 0.5
         super().__init__(
             policy=policy,
             env=env,
@@ -166,7 +168,7 @@ class GoGePo(GeneratorAlgorithm):
             weight_noise_steps=weight_noise_steps,
             weight_noise_scaling=weight_noise_scaling,
             probe_fraction=probe_fraction,
-            probe_after=(0.0 if use_critic else 0.5) if probe_after is None else probe_after,
+            probe_after=probe_after,
             first_command=first_command,
             command_increment=command_increment,
             command_increment_std=command_increment_std,

@@ -10,12 +10,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import FlattenExtractor, create_mlp
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
@@ -24,45 +23,18 @@ from torch.nn.functional import one_hot
 from sb3_gogepo.networks.policy_weights import WeightLayout, forward_policies
 
 
-class NormalizedCritics(ContinuousCritic):
-    """SB3's ContinuousCritic with layer normalization before each activation.
-
-    (As in Hiraoka et al., "Dropout Q-Functions for Doubly Efficient Reinforcement Learning", ICLR 2022, without dropout.)
-    """
-
-    def __init__(
-        self, observation_space: spaces.Box, action_space: spaces.Box, net_arch: list[int], features_dim: int, **kwargs: Any
-    ) -> None:
-        super().__init__(observation_space, action_space, net_arch, features_dim=features_dim, **kwargs)
-        for number in range(self.n_critics):
-            network = normalized(features_dim + action_space.shape[0], 1, net_arch)
-            self.q_networks[number] = network
-            setattr(self, f"qf{number}", network)
-
-
-def normalized(n_in: int, n_out: int, net_arch: Sequence[int]) -> nn.Sequential:
-    """An MLP with layer normalization before each ReLU."""
-    return nn.Sequential(*create_mlp(n_in, n_out, list(net_arch), nn.ReLU, post_linear_modules=[nn.LayerNorm]))
-
-
 class DiscreteCritics(nn.ModuleList):
     """SB3's QNetwork twice, called as its ContinuousCritic is: actions are (n, n_actions) probabilities.
 
     :param observation_space: flat Box.
     :param action_space: of the env.
     :param net_arch: hidden layers of each.
-    :param layer_norm: normalize layers before each activation.
     """
 
-    def __init__(
-        self, observation_space: spaces.Box, action_space: spaces.Discrete, net_arch: Sequence[int], layer_norm: bool
-    ) -> None:
+    def __init__(self, observation_space: spaces.Box, action_space: spaces.Discrete, net_arch: Sequence[int]) -> None:
         n_obs = observation_space.shape[0]
         extractor = FlattenExtractor(observation_space)
         super().__init__(QNetwork(observation_space, action_space, extractor, n_obs, list(net_arch)) for _ in range(2))
-        if layer_norm:
-            for network in self:
-                network.q_net = normalized(n_obs, int(action_space.n), net_arch)
 
     def forward(self, observations: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, ...]:
         """(n, 1) mean values of the actions, by each network."""
@@ -76,6 +48,18 @@ class DiscreteCritics(nn.ModuleList):
 def mean_value(network: nn.Module, observations: th.Tensor, actions: th.Tensor) -> th.Tensor:
     """(n, 1) values of a Q-network, averaged over the (n, n_actions) probabilities of the actions."""
     return (network(observations) * actions).sum(dim=1, keepdim=True)
+
+
+def normalize_layers(critics: nn.Module) -> None:
+    """Put layer normalization before each activation of the critics.
+
+    (As in Hiraoka et al., "Dropout Q-Functions for Doubly Efficient Reinforcement Learning", ICLR 2022, without dropout.)
+    """
+    for network in list(critics.modules()):
+        if isinstance(network, nn.Sequential):
+            *hidden, _ = [place for place, module in enumerate(network) if isinstance(module, nn.Linear)]
+            for place in reversed(hidden):  # from the end: places before an insertion stay as they are
+                network.insert(place + 1, nn.LayerNorm(network[place].out_features))
 
 
 class StateCritic(nn.Module):
@@ -109,15 +93,17 @@ class StateCritic(nn.Module):
         self.n_choices = int(action_space.n) if isinstance(action_space, spaces.Discrete) else None
         self.critics: ContinuousCritic | DiscreteCritics
         if isinstance(action_space, spaces.Discrete):
-            self.critics = DiscreteCritics(observation_space, action_space, net_arch, layer_norm)
+            self.critics = DiscreteCritics(observation_space, action_space, net_arch)
         else:
-            self.critics = (NormalizedCritics if layer_norm else ContinuousCritic)(
+            self.critics = ContinuousCritic(
                 observation_space,
                 spaces.Box(-1.0, 1.0, (layout.layer_sizes[-1],)),
                 net_arch=list(net_arch),
                 features_extractor=FlattenExtractor(observation_space),
                 features_dim=layout.layer_sizes[0],
             )
+        if layer_norm:
+            normalize_layers(self.critics)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         fan_in = layout.fan_in()
         self.actor = nn.Parameter((th.rand(layout.n_weights) * 2 - 1) / fan_in.sqrt())  # as PyTorch's linear layers begin
