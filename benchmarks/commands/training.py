@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.commands.cells import COMPARISON
 from benchmarks.run import manifest
 from benchmarks.run.layout import MODEL, REPLAY_BUFFER, Cell, read_json, write_json
-from benchmarks.run.tracks import arguments_of, differing
+from benchmarks.run.tracks import differing
 from sb3_gogepo.base.callbacks import ResumableCheckpointCallback
 from sb3_gogepo.base.command_algorithm import CommandAlgorithm
 from sb3_gogepo.rollouts.rollout import Episode
@@ -81,7 +81,8 @@ def train(
     if known:
         model = kind.load_checkpoint(folder, env=cell.env, device=options.device)
     else:
-        model = kind(env=cell.env, seed=cell.seed, device=options.device, **arguments_of(settings["hyperparams"]))
+        hyperparams = {name: value for name, value in settings["hyperparams"].items() if name != "n_envs"}
+        model = kind(env=cell.env, seed=cell.seed, device=options.device, **hyperparams)
     session = dict(
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         from_timesteps=model.num_timesteps,

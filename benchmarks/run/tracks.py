@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from torch import nn
 
 from benchmarks.run.layout import Cell
 from sb3_gogepo import presets
@@ -95,19 +94,11 @@ def resolve(track: str, label: str, env_id: str) -> Algorithm:
         parts.append(getattr(presets, entry["preset"]))
     parts += [entry.get("hyperparams", {}), of_envs.get(env_name, {})]
     for part in [*parts, *(changed["hyperparams"] for changed in variant)]:
-        if isinstance(part.get("policy_kwargs"), dict):  # RL Zoo's strings, such as "dict(activation_fn=nn.Tanh)", stay alone
+        if "policy_kwargs" in part:
             part = {**part, "policy_kwargs": {**hyperparams.get("policy_kwargs", {}), **part["policy_kwargs"]}}
         hyperparams.update(part)
     hyperparams.pop("n_timesteps", None)  # the runner's to choose
     return Algorithm(algo, hyperparams)
-
-
-def arguments_of(hyperparams: dict[str, Any]) -> dict[str, Any]:
-    """The algorithm's own: without the number of envs, and with ``policy_kwargs`` evaluated, as RL Zoo does."""
-    arguments = {name: value for name, value in hyperparams.items() if name != "n_envs"}
-    if isinstance(written := arguments.get("policy_kwargs"), str):
-        arguments["policy_kwargs"] = eval(written, {"nn": nn})
-    return arguments
 
 
 def settings_of(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
