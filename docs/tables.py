@@ -5,6 +5,7 @@ A page names what it wants in a comment, and the table stands between it and ``<
 - ``<!-- defaults: GoGePo -->``: defaults beside the paper's values, from the signatures and ``presets``;
 - ``<!-- policy defaults: GoGePo -->``: the same of ``policy_kwargs``;
 - ``<!-- tried`` and lines such as ``12: what it was``: rows of ``benchmarks/results/tried.csv``;
+- ``<!-- critic -->``: what ``gogepo-critic`` and its actor earn, and how closely commands are met;
 - ``<!-- results -->``: returns, time and commands met beside other algorithms, from the reports in ``docs/benchmarks``.
 """
 
@@ -15,13 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.report.data import actors_of, read_groups, with_runs
 from sb3_gogepo import UDRLPG, GoGePo, presets
 from sb3_gogepo.gogepo import GoGePoPolicy
 from sb3_gogepo.networks.policies import GeneratorPolicy
 
 DOCS = Path(__file__).parent
-TRIED = DOCS.parent / "benchmarks" / "results" / "tried.csv"
-TABLE = re.compile(r"(<!-- (defaults: |policy defaults: |tried\n|results )(.*?)-->\n).*?(?=<!-- end -->)", re.DOTALL)
+RESULTS = DOCS.parent / "benchmarks" / "results"
+TRIED = RESULTS / "tried.csv"
+TABLE = re.compile(r"(<!-- (defaults: |policy defaults: |tried\n|critic |results )(.*?)-->\n).*?(?=<!-- end -->)", re.DOTALL)
 #: algorithm -> the paper's preset and its name, constructors of the algorithm and of its policy
 ALGORITHMS: dict[str, tuple[dict[str, Any], str, list[Callable], list[Callable]]] = {
     "GoGePo": (presets.PAPER, "PAPER", [GoGePo], [GeneratorPolicy, GoGePoPolicy]),
@@ -98,6 +103,28 @@ def results() -> str:
     return "\n".join(lines) + "\n"
 
 
+def critic() -> str:
+    """A row an env: mean returns of all seeds after some env steps and at the end, and the median R2 and error."""
+    label = "gogepo-critic"
+    groups = with_runs({env: {label: by[label]} for env, by in read_groups(RESULTS, "paper").items() if label in by})
+    actors, met = (
+        actors_of(groups, label),
+        {row[0]: row for row in cells("commands.md") if row[1:2] == [f"`{label}`"] and len(row) == 9},
+    )
+    lines = ["| | Seeds | 100,000 | 300,000 | Last tenth of | Its actor | R2, mean error | Calibrated |", "|---" * 8 + "|"]
+    for env, by_label in groups.items():
+        group = by_label[label]
+        means = [
+            f"{np.mean([run.return_near(steps) for run in group.runs]):,.0f}" if steps < group.n_timesteps else ""
+            for steps in (100_000, 300_000)
+        ]
+        final = f"{np.mean([run.final_return for run in group.runs]):,.0f}<br>{group.n_timesteps:,}"
+        actor = f"{np.mean([run.final_return for run in actors[env].runs]):,.0f}" if env in actors else "not recorded"
+        commands = [", ".join(cell.split(" (")[0] for cell in met[env][i : i + 2]) for i in (4, 6)] if env in met else [""] * 2
+        lines.append("| " + " | ".join([env, str(len(group.runs)), *means, final, actor, *commands]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def fill(page: str) -> str:
     """The page with its tables as code and results have them now."""
 
@@ -105,6 +132,8 @@ def fill(page: str) -> str:
         start, kind, wanted = match[1], match[2].strip(), match[3].strip()
         if kind == "results":
             return start + results()
+        if kind == "critic":
+            return start + critic()
         if kind == "tried":
             return start + tried(wanted)
         preset, name, algorithm, policy = ALGORITHMS[wanted]
