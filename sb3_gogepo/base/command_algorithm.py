@@ -123,6 +123,7 @@ class CommandAlgorithm(LearningAlgorithm):
         self.best_episode_return: float | None = None  # differs from the best return where that is an expected one
         self.worst_return: float | None = None
         self.lowest_command: float | None = None  # the lower end of `command_range`
+        self.highest_command: float | None = None  # its upper end, where that is not the best return
         self._follows_best = True  # does predict use the best command, or one the user set?
         self._has_warned = False  # of a command out of range
         self._candidate_num = 0
@@ -305,13 +306,15 @@ class CommandAlgorithm(LearningAlgorithm):
     def command_range(self) -> tuple[float, float]:
         """(lowest, highest) return, in return units, that can be asked for.
 
-        The lowest is one that few of the stored policies or episodes fall below, the highest is the best seen.
+        The lowest is one that few of the stored policies or episodes fall below, the highest is the best seen; of a
+        GoGePo with a state critic, what ten policies have earned.
 
         :raises ValueError: if nothing has been learned yet.
         """
         if self.best_return is None or self.worst_return is None:
             raise ValueError("command_range is known after the first episode: call learn or load a trained model")
-        return self.worst_return if self.lowest_command is None else self.lowest_command, self.best_return
+        lowest = self.worst_return if self.lowest_command is None else self.lowest_command
+        return lowest, self.best_return if self.highest_command is None else self.highest_command
 
     def _returns_to_ask_for(self) -> np.ndarray:
         """(n,) returns whose range commands are to come from."""

@@ -21,6 +21,8 @@ KIND_NAMES = ("best", "probe", "actor", "refined", "rerun")
 N_BINS = 20
 #: They begin at this quantile of the returns: few policies are worse
 LOWEST_QUANTILE = 0.02
+#: Policies that have earned a return, before it counts as one that can be earned again; of few policies, one of 20
+N_PROVEN = 10
 
 
 class PolicyBufferSamples(NamedTuple):
@@ -205,6 +207,12 @@ class PolicyBuffer:
         serials = self.n_added - len(self) + places
         policy_weights = th.stack([self.policy_weights[serial % self.buffer_size] for serial in serials])
         return serials, policy_weights, self.expected_returns[places]
+
+    @property
+    def proven_return(self) -> float:
+        """What is expected of the tenth best policy, of few the best of each 20: the best may be one lucky episode."""
+        best_first = -np.sort(-self.expected_returns)
+        return float(best_first[min(N_PROVEN, 1 + len(self) // 20) - 1])
 
     def probabilities(self) -> np.ndarray:
         """(n_stored,) probability of each rank, in the order of the ranks."""

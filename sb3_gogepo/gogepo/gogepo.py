@@ -299,8 +299,13 @@ class GoGePo(GeneratorAlgorithm):
             self.logger.record_mean("rollout/prune_rate", episode.pruned)
 
     def store_episodes(self, candidates: Candidates, episodes: list[Episode]) -> None:
-        """As usual; once it is known how much of a return is luck, the best one is the best that can be expected."""
+        """As usual; once it is known how much of a return is luck, the best one is the best that can be expected.
+
+        With a critic, no more can be asked for than several policies have earned.
+        """
         super().store_episodes(candidates, episodes)
+        if self.use_critic and len(self.replay_buffer):
+            self.highest_command = self.replay_buffer.proven_return
         luck = self.replay_buffer.measured_luck()
         if luck is not None:
             self.logger.record("train/luck", luck.share)
@@ -359,10 +364,14 @@ class GoGePo(GeneratorAlgorithm):
         return loss
 
     def _command_the_best(self) -> None:
-        """With a critic, what the evaluators expect of the best command, if less: its record may be one lucky episode."""
+        """With a critic, what several policies have earned, or what the evaluators expect of the best command, if less.
+
+        The record of an actor with noise may be one lucky episode.
+        """
         super()._command_the_best()
         if self.use_critic:
-            self.policy.command = min(self.command, float(self.policy.predict_returns([self.command])[0]))
+            expected = float(self.policy.predict_returns([self.command])[0])
+            self.policy.command = min(self.command_range[1], expected)
 
     def _update_scalers(self) -> None:
         """Without a given return range, scale by the returns in the buffer."""

@@ -29,7 +29,7 @@ NOT_FROM_FILES = {"policy", "env", "device", "_init_setup_model"}
 SCALAR_STATE = {"step", "mu_product", "eta", "mu"}
 
 #: Numbers that are known after the first episode
-NONE_IN_A_NEW_MODEL = ("best_return", "best_episode_return", "worst_return", "lowest_command")
+NONE_IN_A_NEW_MODEL = ("best_return", "best_episode_return", "worst_return", "lowest_command", "highest_command")
 
 
 def check_policy_fits(policy_class: type, arguments: Mapping[str, Any], state_dict: Mapping[str, Any]) -> None:

@@ -72,6 +72,14 @@ def test_a_policy_drawn_twice_appears_once_with_its_count():
     assert samples.counts.sum() == 40
 
 
+@pytest.mark.parametrize(("n", "rank"), [(1, 1), (19, 1), (20, 2), (179, 9), (180, 10), (500, 10)])
+def test_a_return_is_proven_if_several_policies_have_earned_it(n, rank):
+    buffer = PolicyBuffer(buffer_size=500, n_weights=1)
+    for value in np.random.default_rng(0).permutation(n):
+        buffer.add(th.zeros(1), command=0.0, episode_return=float(value))
+    assert buffer.proven_return == n - rank
+
+
 def test_has_its_own_random_generator():
     one, two, other = (fill(PolicyBuffer(buffer_size=50, n_weights=2, seed=seed), 50) for seed in (1, 1, 2))
     np.random.seed(0)

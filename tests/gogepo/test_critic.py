@@ -144,11 +144,21 @@ def test_refined_policies_are_worth_more_to_the_critic():
     assert value(learner.refine(weights)) > value(weights)
 
 
-def test_final_command_is_what_the_evaluators_expect_of_the_best():
-    model = make().learn(100)
+def test_no_more_is_asked_for_than_several_policies_have_earned_and_the_evaluators_expect(tmp_path):
+    model = make().learn(200)
+    returns = np.sort(model.replay_buffer.stored_returns)
+    assert 40 <= len(returns) < 50  # all are kept
+    assert model.command_range[1] == returns[-3] < model.best_return == returns[-1]
+    assert model.next_commands(np.array([BEST]))[0] == model.best_return
+    model.save(tmp_path / "model.zip")
+    assert GoGePo.load(tmp_path / "model.zip").command_range == model.command_range
     expected = model.policy.predict_returns([model.best_return])[0]
-    assert model.command == pytest.approx(min(model.best_return, expected), rel=1e-6)
+    for earned in (expected - 1, expected + 1):
+        model.highest_command = earned
+        model.command = None
+        assert model.command == pytest.approx(min(expected, earned), rel=1e-6)
     model.best_return = 1e4  # one lucky episode
+    model.highest_command = 1e4
     model.command = None
     assert model.command < 1e3
 
