@@ -307,7 +307,7 @@ class CommandAlgorithm(LearningAlgorithm):
         """(lowest, highest) return, in return units, that can be asked for.
 
         The lowest is one that few of the stored policies or episodes fall below, the highest is the best seen; of a
-        GoGePo with a state critic, what ten policies have earned.
+        GoGePo with a state critic, less where that is one that several later policies have not reached.
 
         :raises ValueError: if nothing has been learned yet.
         """

@@ -21,8 +21,8 @@ KIND_NAMES = ("best", "probe", "actor", "refined", "rerun")
 N_BINS = 20
 #: They begin at this quantile of the returns: few policies are worse
 LOWEST_QUANTILE = 0.02
-#: Policies that have earned a return, before it counts as one that can be earned again; of few policies, one of 20
-N_PROVEN = 10
+#: For each so many policies since the best, one of the best is taken for luck, up to as many as this
+PATIENCE, MAX_LUCKY = 20, 9
 
 
 class PolicyBufferSamples(NamedTuple):
@@ -35,7 +35,7 @@ class PolicyBufferSamples(NamedTuple):
     :param counts: (n_policies,) how often each policy was drawn. They add up to the batch size.
     :param elite_counts: (n_policies,) how many of the draws of each policy went by rank of return.
     :param even_counts: (n_policies,) how many of them were spread evenly over returns.
-    :param critic_counts: (n_policies,) the count of policies that a state critic made, else 0.
+    :param critic_counts: (n_policies,) the elite counts of policies that a state critic made, else 0.
     """
 
     policy_weights: th.Tensor
@@ -87,9 +87,9 @@ class PolicyBuffer:
         success is not forgotten.
     :param seed: of the buffer's random generator; None: it is seeded by the system.
     :param device: where samples are put; the policies themselves stay in CPU memory.
-    :param even_fraction: share of each batch that is drawn evenly over the range of returns, among the policies that
-        probed or a state critic made: one of 20 equal bins that hold some, then one of the bin by recency. At most what
-        the elites leave.
+    :param even_fraction: share of each batch that is drawn evenly over the range of returns: one of 20 equal bins, then of
+        the bin's policies that probed, or if there are none, of those that a state critic made, one by recency. Bins without
+        either are skipped. At most what the elites leave.
     :param transitions: the steps of the episodes, seeded and saved with the policies; None: they are not kept.
     :raises ValueError: if ``buffer_size`` or ``n_weights`` is no integer >= 1, or ``recency`` is negative or not finite.
     """
@@ -209,10 +209,14 @@ class PolicyBuffer:
         return serials, policy_weights, self.expected_returns[places]
 
     @property
-    def proven_return(self) -> float:
-        """What is expected of the tenth best policy, of few the best of each 20: the best may be one lucky episode."""
-        best_first = -np.sort(-self.expected_returns)
-        return float(best_first[min(N_PROVEN, 1 + len(self) // 20) - 1])
+    def best_but_for_luck(self) -> float:
+        """What is expected of the best policy while it is new, of the tenth best when there has been no better one for long.
+
+        A record that stands was one lucky episode, and while returns rise, there is always a new one.
+        """
+        newest_first = self.expected_returns[::-1]
+        age = int(newest_first.argmax())
+        return float(np.sort(newest_first)[-1 - min(age // PATIENCE, MAX_LUCKY)])
 
     def probabilities(self) -> np.ndarray:
         """(n_stored,) probability of each rank, in the order of the ranks."""
@@ -243,15 +247,18 @@ class PolicyBuffer:
         return int(chosen[np.searchsorted(mass, self.rng.random() * mass[-1], side="right")])
 
     def _even_bins(self) -> list[np.ndarray]:
-        """Ages of the policies without exploration noise, newest first, in the bins of return that hold some."""
+        """Ages, newest first, in bins of return: those of the policies that probed, where none did of a state critic's."""
         if self._bins is None:
             returns = self.expected_returns[::-1]
-            ages = np.flatnonzero(self.kinds[self._indices(np.arange(len(self)))] != BEST)
+            kinds = self.kinds[self._indices(np.arange(len(self)))]
+            ages = np.flatnonzero(kinds != BEST)
             low, high = np.quantile(returns, LOWEST_QUANTILE), returns.max()
             ages = ages[returns[ages] >= low]
             places = (returns[ages] - low) / (high - low) if high > low else np.zeros(len(ages))
             numbers = np.minimum((places * N_BINS).astype(int), N_BINS - 1)
-            self._bins = [ages[numbers == number] for number in np.unique(numbers)]
+            bins = [ages[numbers == number] for number in np.unique(numbers)]
+            probed = [ages[kinds[ages] == PROBE] for ages in bins]
+            self._bins = [some if len(some) else ages for some, ages in zip(probed, bins, strict=True)]
         return self._bins
 
     def _n_even(self, batch_size: int) -> int:
@@ -270,6 +277,7 @@ class PolicyBuffer:
         """``batch_size`` draws with replacement, on ``device``; each policy appears once, with its count."""
         ages, draws, counts = np.unique(self.sample_ages(batch_size), return_inverse=True, return_counts=True)
         indices, n_even = self._indices(ages), self._n_even(batch_size)
+        elite_counts = np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))
         even_counts = np.bincount(draws[batch_size - n_even :], minlength=len(ages))
         return PolicyBufferSamples(
             policy_weights=th.stack([self.policy_weights[i] for i in indices]).to(self.device),
@@ -277,9 +285,9 @@ class PolicyBuffer:
             returns=self._to_tensor(self.returns[indices]),
             expected_returns=self._to_tensor(self.expected_returns[::-1][ages]),
             counts=self._to_tensor(counts),
-            elite_counts=self._to_tensor(np.bincount(draws[: self._n_elites(batch_size)], minlength=len(ages))),
+            elite_counts=self._to_tensor(elite_counts),
             even_counts=self._to_tensor(even_counts),
-            critic_counts=self._to_tensor(counts * np.isin(self.kinds[indices], (ACTOR, REFINED))),
+            critic_counts=self._to_tensor(elite_counts * np.isin(self.kinds[indices], (ACTOR, REFINED))),
         )
 
     def _to_tensor(self, values: np.ndarray) -> th.Tensor:

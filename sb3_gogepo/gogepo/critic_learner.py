@@ -46,7 +46,7 @@ class CriticSettings(NamedTuple):
     :param policy_delay: critic updates an actor update.
     :param target_policy_noise: standard deviation of the noise on target actions, which are in [-1, 1].
     :param target_noise_clip: its limit.
-    :param imitation_coef: as GoGePo's, for the policies in a batch that the critic made: their noise is small.
+    :param imitation_coef: as GoGePo's, for the elites that the critic made: their noise is small.
     :param action_change: size of the weight noise of the actor and of refined policies, as the root of the mean square by
         which it changes their actions.
     :param refine_steps: policy gradient steps that make a refined policy of a generated one.

@@ -301,11 +301,11 @@ class GoGePo(GeneratorAlgorithm):
     def store_episodes(self, candidates: Candidates, episodes: list[Episode]) -> None:
         """As usual; once it is known how much of a return is luck, the best one is the best that can be expected.
 
-        With a critic, no more can be asked for than several policies have earned.
+        With a critic, a record that stands for long is no longer asked for.
         """
         super().store_episodes(candidates, episodes)
         if self.use_critic and len(self.replay_buffer):
-            self.highest_command = self.replay_buffer.proven_return
+            self.highest_command = self.replay_buffer.best_but_for_luck
         luck = self.replay_buffer.measured_luck()
         if luck is not None:
             self.logger.record("train/luck", luck.share)
@@ -364,10 +364,7 @@ class GoGePo(GeneratorAlgorithm):
         return loss
 
     def _command_the_best(self) -> None:
-        """With a critic, what several policies have earned, or what the evaluators expect of the best command, if less.
-
-        The record of an actor with noise may be one lucky episode.
-        """
+        """With a critic, no record that stands for long, nor more than the evaluators expect: it may be one lucky episode."""
         super()._command_the_best()
         if self.use_critic:
             expected = float(self.policy.predict_returns([self.command])[0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_gogepo.buffers.policy_buffer import PolicyBuffer
+from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, PROBE, REFINED, PolicyBuffer
 
 
 def fill(buffer, n, start=0):
@@ -72,12 +72,40 @@ def test_a_policy_drawn_twice_appears_once_with_its_count():
     assert samples.counts.sum() == 40
 
 
-@pytest.mark.parametrize(("n", "rank"), [(1, 1), (19, 1), (20, 2), (179, 9), (180, 10), (500, 10)])
-def test_a_return_is_proven_if_several_policies_have_earned_it(n, rank):
+def of_kinds(kinds, returns, **settings):
+    """A buffer with policies of these kinds, whose weight is their number."""
+    buffer = PolicyBuffer(buffer_size=50, n_weights=1, seed=1, **settings)
+    for number, (kind, episode_return) in enumerate(zip(kinds, returns, strict=True)):
+        buffer.add(th.tensor([float(number)]), command=0.0, episode_return=float(episode_return), kind=kind)
+    return buffer
+
+
+def test_those_drawn_evenly_are_probes_or_where_there_are_none_a_critics():
+    kinds = [BEST, PROBE, ACTOR, ACTOR, REFINED, BEST, PROBE, PROBE]
+    samples = of_kinds(kinds, [0, 1, 1, 10, 10.02, 12, 20, 20], even_fraction=1.0, recency=0.0).sample(3000)
+    drawn = dict(zip(samples.policy_weights[:, 0].int().tolist(), samples.even_counts.tolist(), strict=True))
+    assert set(drawn) == {1, 3, 4, 6, 7}
+    for numbers in ([1], [3, 4], [6, 7]):  # three bins
+        assert 900 < sum(drawn[number] for number in numbers) < 1100
+
+
+def test_a_critics_policies_count_among_the_elites_only():
+    kinds = [BEST, ACTOR, REFINED, PROBE] * 5
+    samples = of_kinds(kinds, range(20), elite_fraction=0.5, even_fraction=0.25).sample(40)
+    is_critics = th.tensor([kinds[int(number)] in (ACTOR, REFINED) for number in samples.policy_weights[:, 0]])
+    assert th.equal(samples.critic_counts, samples.elite_counts * is_critics)
+    assert samples.elite_counts.sum() == 20
+    assert samples.even_counts.sum() == 10
+    assert (samples.counts[is_critics] > samples.critic_counts[is_critics]).any()
+
+
+@pytest.mark.parametrize(("age", "rank"), [(0, 1), (19, 1), (20, 2), (179, 9), (180, 10), (300, 10)])
+def test_a_record_that_stands_is_taken_for_luck(age, rank):
     buffer = PolicyBuffer(buffer_size=500, n_weights=1)
-    for value in np.random.default_rng(0).permutation(n):
+    values = [*np.random.default_rng(0).permutation(400), 500]
+    for value in [*values[age:-1], 500, *values[:age]]:
         buffer.add(th.zeros(1), command=0.0, episode_return=float(value))
-    assert buffer.proven_return == n - rank
+    assert buffer.best_but_for_luck == [500, *range(399, 0, -1)][rank - 1]
 
 
 def test_has_its_own_random_generator():
