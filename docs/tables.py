@@ -83,14 +83,19 @@ def cells(name: str) -> list[list[str]]:
     ]
 
 
+def commands_met(label: str) -> dict[str, list[str]]:
+    """env -> R2 and mean error, as trained and calibrated, in the median."""
+    rows = [row for row in cells("commands.md") if row[1:2] == [f"`{label}`"] and len(row) == 9]
+    return {row[0]: [cell.split(" (")[0] for cell in row[4:8]] for row in rows}
+
+
 def results() -> str:
     """Three results: return at the end, CPU time to a return, how closely commands are met."""
-    paper, commands = cells("paper.md"), cells("commands.md")
+    paper, met = cells("paper.md"), commands_met("gogepo")
     start = next(i for i, row in enumerate(paper) if row[:2] == ["", "Swimmer-v3"])
     header = paper[start]
     finals = {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in paper[start + 1 :] if len(row) == len(header)}
     minutes = {(row[0], row[1], row[2].strip("`")): row[7] or row[4] for row in paper if len(row) == 8}
-    met = {row[0]: row[4].split(" ")[0] for row in commands if row[1:2] == ["`gogepo`"] and len(row) == 9}
     lines = ["| | " + " | ".join(GOALS) + " |", "|---" * (len(GOALS) + 1) + "|"]
     for label, name in BESIDE.items():
         entries = []
@@ -99,7 +104,11 @@ def results() -> str:
             reached = f"in {time} min" if time[:1].isdigit() else time
             entries.append(f"{final.split()[0]} after {final.split()[-2]}<br>{int(goal):,} {reached}")
         lines.append(f"| {name} | " + " | ".join(entries) + " |")
-    lines.append("| commands met by GoGePo (R2) | " + " | ".join(met.get(env, "not measured yet") for env in GOALS) + " |")
+    lines.append(
+        "| commands met by GoGePo (R2) | "
+        + " | ".join(met[env][0] if env in met else "not measured yet" for env in GOALS)
+        + " |"
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -107,10 +116,7 @@ def critic() -> str:
     """A row an env: mean returns of all seeds after some env steps and at the end, and the median R2 and error."""
     label = "gogepo-critic"
     groups = with_runs({env: {label: by[label]} for env, by in read_groups(RESULTS, "paper").items() if label in by})
-    actors, met = (
-        actors_of(groups, label),
-        {row[0]: row for row in cells("commands.md") if row[1:2] == [f"`{label}`"] and len(row) == 9},
-    )
+    actors, met = actors_of(groups, label), commands_met(label)
     lines = ["| | Seeds | 100,000 | 300,000 | Last tenth of | Its actor | R2, mean error | Calibrated |", "|---" * 8 + "|"]
     for env, by_label in groups.items():
         group = by_label[label]
@@ -120,7 +126,7 @@ def critic() -> str:
         ]
         final = f"{np.mean([run.final_return for run in group.runs]):,.0f}<br>{group.n_timesteps:,}"
         actor = f"{np.mean([run.final_return for run in actors[env].runs]):,.0f}" if env in actors else "not recorded"
-        commands = [", ".join(cell.split(" (")[0] for cell in met[env][i : i + 2]) for i in (4, 6)] if env in met else [""] * 2
+        commands = [", ".join(met[env][:2]), ", ".join(met[env][2:])] if env in met else ["", ""]
         lines.append("| " + " | ".join([env, str(len(group.runs)), *means, final, actor, *commands]) + " |")
     return "\n".join(lines) + "\n"
 

@@ -335,7 +335,7 @@ class CommandAlgorithm(LearningAlgorithm):
         self._follows_best = value is None
 
     def _command_the_best(self) -> None:
-        self.policy.command = self.best_return
+        self.policy.command = self.command_range[1]
 
     def run_commands(self, env: VecEnv, commands: np.ndarray, seeds: list[int]) -> list[Episode]:
         """One episode for each of (n_commands,) commands and each seed, command-major."""

@@ -214,9 +214,8 @@ class PolicyBuffer:
 
         A record that stands was one lucky episode, and while returns rise, there is always a new one.
         """
-        newest_first = self.expected_returns[::-1]
-        age = int(newest_first.argmax())
-        return float(np.sort(newest_first)[-1 - min(age // PATIENCE, MAX_LUCKY)])
+        ages = self._ages_best_first()
+        return float(self.expected_returns[::-1][ages[min(int(ages[0]) // PATIENCE, MAX_LUCKY)]])
 
     def probabilities(self) -> np.ndarray:
         """(n_stored,) probability of each rank, in the order of the ranks."""
@@ -231,13 +230,17 @@ class PolicyBuffer:
         ranks = np.searchsorted(mass, self.rng.random(batch_size) * mass[-1], side="right")
         n_elites = self._n_elites(batch_size)
         if n_elites:
-            if self._ages_by_return is None:
-                self._ages_by_return = np.argsort(-self.expected_returns[::-1], kind="stable")
-            ranks[:n_elites] = self._ages_by_return[ranks[:n_elites]]
+            ranks[:n_elites] = self._ages_best_first()[ranks[:n_elites]]
         n_even = self._n_even(batch_size)
         if n_even:
             ranks[batch_size - n_even :] = [self._sample_evenly() for _ in range(n_even)]
         return ranks
+
+    def _ages_best_first(self) -> np.ndarray:
+        """(n_stored,) ages by what is expected of the policies, of equal ones the newest first."""
+        if self._ages_by_return is None:
+            self._ages_by_return = np.argsort(-self.expected_returns[::-1], kind="stable")
+        return self._ages_by_return
 
     def _sample_evenly(self) -> int:
         """The age of one policy of :meth:`_even_bins`."""

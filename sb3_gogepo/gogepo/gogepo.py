@@ -364,11 +364,11 @@ class GoGePo(GeneratorAlgorithm):
         return loss
 
     def _command_the_best(self) -> None:
-        """With a critic, no record that stands for long, nor more than the evaluators expect: it may be one lucky episode."""
+        """With a critic, no more than the evaluators expect of the best return, which may be one lucky episode."""
         super()._command_the_best()
         if self.use_critic:
-            expected = float(self.policy.predict_returns([self.command])[0])
-            self.policy.command = min(self.command_range[1], expected)
+            assert self.best_return is not None
+            self.policy.command = min(self.command, float(self.policy.predict_returns([self.best_return])[0]))
 
     def _update_scalers(self) -> None:
         """Without a given return range, scale by the returns in the buffer."""
