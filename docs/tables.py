@@ -85,7 +85,7 @@ def cells(name: str) -> list[list[str]]:
 
 def commands_met(label: str) -> dict[str, list[str]]:
     """env -> R2 and mean error, as trained and calibrated, in the median."""
-    rows = [row for row in cells("commands.md") if row[1:2] == [f"`{label}`"] and len(row) == 9]
+    rows = [row for row in cells("commands.md") if row[1:2] == [f"`{label}`"] and len(row) == 10]
     return {row[0]: [cell.split(" (")[0] for cell in row[4:8]] for row in rows}
 
 

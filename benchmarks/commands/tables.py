@@ -96,8 +96,22 @@ def over_the_range(groups: Groups) -> str:
             cells.append(median_and_seeds([sweep.r2 for sweep in measured], _r2) + of_r2)
             cells.append(median_and_seeds([sweep.mean_error for sweep in measured], percent) + of_error)
         adopted = [content["calibration"]["is_adopted"] for content in contents if "calibration" in content]
-        rows.append([*cells, f"{sum(adopted)} of {len(adopted)}" if adopted else ""])
-    return table([*FIRST, "R2", "Mean error", "R2, calibrated", "Mean error, calibrated", "Calibrations adopted"], rows)
+        cells.append(f"{sum(adopted)} of {len(adopted)}" if adopted else "")
+        rows.append([*cells, percent(float(np.median([error_by_chance(content) for content in contents])))])
+    header = ["R2", "Mean error", "R2, calibrated", "Mean error, calibrated", "Calibrations adopted", "Error by chance"]
+    return table([*FIRST, *header], rows)
+
+
+def error_by_chance(content: Content) -> float:
+    """Mean error, as a share of the range, of commands that are met on average, if so few episodes differ as much as these.
+
+    (The mean of n normal returns is, on average, sqrt(2 / pi) of its standard error off.)
+    """
+    sweep, n_episodes = read_sweep(content["trained"]["range"]), content["episodes"][0]
+    if n_episodes < 2 or sweep.span == 0:
+        return float("nan")  # one episode does not say how much they differ
+    standard_errors = sweep.std_returns / np.sqrt(n_episodes - 1)  # the sample's deviation is too small by sqrt(1 - 1 / n)
+    return float(np.sqrt(2 / np.pi) * standard_errors.mean() / sweep.span)
 
 
 def between_percentiles(groups: Groups) -> str:

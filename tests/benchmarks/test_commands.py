@@ -187,6 +187,15 @@ def test_targets_are_missed_by_the_median():
     assert found[1] == "Swimmer-v3, as trained: error 25.0%, target 4% (3 of 5 seeds)"
 
 
+def test_error_by_chance_is_that_of_commands_met_on_average():
+    content = synthetic()
+    episodes = np.random.default_rng(0).normal(np.linspace(0, 100, 21), 15.0, (10_000, 10, 21))
+    content["trained"]["range"]["std_returns"] = episodes.std(axis=1).mean(axis=0).tolist()
+    errors = np.abs(episodes.mean(axis=1) - np.linspace(0, 100, 21)).mean() / 100
+    assert tables.error_by_chance(content) == pytest.approx(errors, rel=0.05)
+    assert np.isnan(tables.error_by_chance({**content, "episodes": [1, 1]}))
+
+
 def test_unmet_commands_are_told_by_whether_any_command_earns_them():
     rows = tables.unmet_commands({("Swimmer-v3", "gogepo"): [synthetic(slope=0.5)]}).splitlines()
     assert rows[2:] == ["| Swimmer-v3 | `gogepo` | 0 | 8: 25.0 to 60.0 | 8: 65.0 to 100.0 |"]
