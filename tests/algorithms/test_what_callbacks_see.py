@@ -10,6 +10,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
+from sb3_gogepo import GoGePo
 from sb3_gogepo.errors import DiscardedEpisodeWarning
 from sb3_gogepo.rollouts.workers.episode_worker import EpisodeWorker
 from tests.helpers import assert_same_result
@@ -49,6 +50,10 @@ class Curriculum(BaseCallback):
         return True
 
 
+#: What all algorithms share: one will do.
+once = pytest.mark.parametrize("algorithm", [GoGePo], ids=["GoGePo"])
+
+
 def set_in_envs(vec_env):
     for env in vec_env.envs:
         env.level = 3
@@ -73,6 +78,7 @@ def assert_lasts(change, env, make_model):
     assert env.get_attr("level") == [3] * env.num_envs
 
 
+@once
 @pytest.mark.parametrize("change", IN_PROCESS)
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_what_a_callback_changes_lasts(change, n_envs, make_model):
@@ -91,6 +97,7 @@ def subproc():
     env.close()
 
 
+@once
 @pytest.mark.parametrize("change", IN_ANY)
 def test_what_a_callback_changes_in_other_processes_lasts(change, subproc, make_model):
     subproc.set_attr("level", 0)
@@ -123,8 +130,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("change", REFUSED)
-@pytest.mark.parametrize("on", ["_on_step", "_on_rollout_start", "_on_rollout_end"])
+@once
+@pytest.mark.parametrize(
+    ("change", "on"),
+    [*((change, "_on_step") for change in REFUSED), ("set_attr", "_on_rollout_start"), ("set_attr", "_on_rollout_end")],
+)
 def test_workers_refuse_what_would_reach_nobody(change, on, make_model, monkeypatch):
     """The error names the argument; looking at the env is fine; afterwards everything is as before."""
 
