@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 #: what stands in for Weights & Biases; it writes down how it was called
 FAKE_WANDB = """
 import json
@@ -20,6 +22,7 @@ def init(**kwargs):
 """
 
 
+@pytest.mark.slow  # six processes, for what UDRLPG shares with the documented commands of the others
 def test_train_enjoy_continue(zoo: Callable[..., str], tmp_path: Path) -> None:
     params = "n_envs:2 n_warm_up_episodes:2 train_freq:100"
     train = f"rl_zoo3 train --algo udrlpg --env CartPole-v1 -params {params} --seed 1"
