@@ -85,8 +85,15 @@ def cells(name: str) -> list[list[str]]:
 
 def commands_met(label: str) -> dict[str, list[str]]:
     """env -> R2 and mean error, as trained and calibrated, in the median."""
-    rows = [row for row in cells("commands.md") if row[1:2] == [f"`{label}`"] and len(row) == 10]
-    return {row[0]: [cell.split(" (")[0] for cell in row[4:8]] for row in rows}
+    columns = ("R2", "Mean error", "R2, calibrated", "Mean error, calibrated")
+    met, header = {}, [""]
+    for row in cells("commands.md"):
+        if row[0] == "Env":
+            header = row
+        elif "R2" in header and row[1] == f"`{label}`":
+            entries = dict(zip(header, row, strict=True))
+            met[row[0]] = [entries[column].split(" (")[0] for column in columns]
+    return met
 
 
 def results() -> str:
