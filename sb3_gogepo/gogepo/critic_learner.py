@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 from torch.nn.functional import mse_loss
 
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer, Transitions
-from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_sizes
+from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule, check_sizes
 from sb3_gogepo.envs import attribute_of
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.action_map import ActionMap
@@ -36,7 +37,8 @@ class CriticSettings(NamedTuple):
 
     :param net_arch: hidden layers of each of the two critics.
     :param layer_norm: normalize their layers before each activation. HalfCheetah is learned sooner with it, Hopper later.
-    :param learning_rate: of critics and actor.
+    :param learning_rate: of critics, actor and refined policies; a number or a schedule. By default it falls to 0: what is
+        learned last is steadier, and earns more (docs/tried.md).
     :param buffer_size: env steps kept.
     :param learning_starts: env steps before the first training; until then, GoGePo's candidates act alone.
     :param batch_size: env steps a gradient step sees.
@@ -54,7 +56,7 @@ class CriticSettings(NamedTuple):
 
     net_arch: tuple[int, ...] = (128, 128)
     layer_norm: bool = False
-    learning_rate: float = 1e-3
+    learning_rate: float | Schedule = LinearSchedule(start=1e-3, end=0.0, end_fraction=1.0)
     buffer_size: int = 1_000_000
     learning_starts: int = 5_000
     batch_size: int = 128
@@ -87,14 +89,8 @@ class CriticSettings(NamedTuple):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=1, integer=True)
         for name in ("learning_starts", "refine_steps"):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=0, integer=True)
-        for name in (
-            "learning_rate",
-            "updates_per_step",
-            "target_policy_noise",
-            "target_noise_clip",
-            "imitation_coef",
-            "action_change",
-        ):
+        check_schedule("critic_kwargs['learning_rate']", settings.learning_rate)
+        for name in ("updates_per_step", "target_policy_noise", "target_noise_clip", "imitation_coef", "action_change"):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=0)
         for name in ("gamma", "tau"):
             check_fraction(f"critic_kwargs[{name!r}]", getattr(settings, name))
@@ -113,6 +109,7 @@ class CriticLearner:
     :param optimizers: of the critics and of the actor.
     :param normalizer: of the observations.
     :param transitions: all steps so far.
+    :param progress_remaining: of the training, from 1 to 0: decides on the learning rate.
     """
 
     def __init__(
@@ -122,16 +119,25 @@ class CriticLearner:
         optimizers: tuple[th.optim.Optimizer, th.optim.Optimizer],
         normalizer: ObservationNormalizer,
         transitions: TransitionBuffer,
+        progress_remaining: float,
     ) -> None:
+        self.learning_rate = FloatSchedule(settings.learning_rate)(progress_remaining)
         self.settings, self.critic, self.normalizer, self.transitions = settings, critic, normalizer, transitions
         self.critics_optimizer, self.actor_optimizer = optimizers
 
     @classmethod
-    def of(cls, policy: GoGePoPolicy, transitions: TransitionBuffer, critic_kwargs: dict[str, Any] | None) -> CriticLearner:
+    def of(
+        cls,
+        policy: GoGePoPolicy,
+        transitions: TransitionBuffer,
+        critic_kwargs: dict[str, Any] | None,
+        progress_remaining: float,
+    ) -> CriticLearner:
         """The learner of a policy that has a critic."""
         assert policy.critic is not None
         optimizers = (policy.critics_optimizer, policy.actor_optimizer)
-        return cls(CriticSettings.of(critic_kwargs), policy.critic, optimizers, policy.normalizer, transitions)
+        settings = CriticSettings.of(critic_kwargs)
+        return cls(settings, policy.critic, optimizers, policy.normalizer, transitions, progress_remaining)
 
     def add(self, episode: Episode, action_map: ActionMap) -> None:
         """Keep the steps of an episode, with its actions in [-1, 1], or as choices from 0."""
@@ -159,7 +165,7 @@ class CriticLearner:
     def train(self, first: int, last: int) -> dict[str, list[th.Tensor]]:
         """Critic updates number ``first`` to ``last`` - 1, and the actor updates among them; returns their losses."""
         for optimizer in (self.critics_optimizer, self.actor_optimizer):
-            update_learning_rate(optimizer, self.settings.learning_rate)
+            update_learning_rate(optimizer, self.learning_rate)
         critic_losses, actor_losses = [], []
         for number in range(first, last):
             if (number - first) % 100 == 0:  # sampling many at once is cheaper
@@ -214,7 +220,7 @@ class CriticLearner:
     def refine(self, weights: th.Tensor) -> th.Tensor:
         """(n_weights,) of a policy, moved by policy gradient steps."""
         refined = weights.to(self.critic.actor.device, copy=True).requires_grad_()
-        optimizer = th.optim.Adam([refined], lr=self.settings.learning_rate, fused=True)
+        optimizer = th.optim.Adam([refined], lr=self.learning_rate, fused=True)
         n = self.settings.refine_steps
         for observations in self.normalizer(self.transitions.sample_batches(n, self.settings.batch_size).observations):
             self._climb(refined, optimizer, observations)

@@ -227,7 +227,9 @@ class GoGePo(GeneratorAlgorithm):
     def critic_learner(self) -> CriticLearner | None:
         """Trains the state critic; None without one."""
         transitions = self.replay_buffer.transitions
-        return CriticLearner.of(self.policy, transitions, self.critic_kwargs) if transitions is not None else None
+        if transitions is None:
+            return None
+        return CriticLearner.of(self.policy, transitions, self.critic_kwargs, self._current_progress_remaining)
 
     @property
     def keeps_steps(self) -> bool:

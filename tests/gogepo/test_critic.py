@@ -91,6 +91,13 @@ def test_the_actor_learns_choices():
     assert right.float().mean() > 0.85
 
 
+def test_learning_rate_falls_unless_it_is_a_number():
+    falling, constant = make().learn(60), make(critic_kwargs=dict(learning_rate=1e-3)).learn(60)
+    for optimizer in ("critics_optimizer", "actor_optimizer"):
+        assert getattr(falling.policy, optimizer).param_groups[0]["lr"] == 0.0
+        assert getattr(constant.policy, optimizer).param_groups[0]["lr"] == 1e-3
+
+
 def test_steps_are_stored_as_they_were():
     model = make(TimeLimit(Seeded(max_length=4), 3)).learn(40)
     stored = model.replay_buffer.transitions
@@ -132,7 +139,7 @@ def test_noise_changes_actions_by_what_was_asked():
 
 
 def test_refined_policies_are_worth_more_to_the_critic():
-    model = make(critic_kwargs=dict(refine_steps=50)).learn(100)
+    model = make(critic_kwargs=dict(refine_steps=50, learning_rate=1e-3)).learn(100)
     learner = model.critic_learner
     weights = model.policy.generate_weights([0.0])[0]
     observations = learner.normalizer(learner.transitions.latest_observations(256))
@@ -260,6 +267,7 @@ def test_steps_that_are_not_finite_do_not_reach_the_critic():
         (dict(net_arch=[]), r"critic_kwargs\['net_arch'\] must be a non-empty list of integers >= 1, got \[\]"),
         (dict(layer_norm="yes"), r"critic_kwargs\['layer_norm'\] must be True or False, got 'yes'"),
         (dict(batch_size=0), r"critic_kwargs\['batch_size'\] must be an integer >= 1, got 0"),
+        (dict(learning_rate=-1), r"critic_kwargs\['learning_rate'\] must be a finite number >= 0, got -1"),
         (dict(updates_per_step=-1), r"critic_kwargs\['updates_per_step'\] must be a finite number >= 0, got -1"),
         ([1], "critic_kwargs must be a dict"),
     ],
