@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, update_learning_rate
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 from torch.nn.functional import mse_loss
@@ -26,6 +26,8 @@ from sb3_gogepo.rollouts.rollout import Episode
 CRITIC_POLICY_KWARGS: dict[str, Any] = dict(weight_bound=6.0, activation_fn=nn.ReLU)
 #: Where a critic helps, as measured (docs/howto/state_critic.md)
 CRITIC_HELPS = ("HalfCheetah", "Hopper", "Walker2d", "Pendulum", "LunarLander")
+#: Those that a file has without a pickle: no other may hide in ``critic_kwargs``, which loading needs
+SAVED_SCHEDULES = (ConstantSchedule, LinearSchedule)
 #: Observations in which the size of a policy's noise is measured
 N_NOISE_OBSERVATIONS = 256
 
@@ -35,8 +37,8 @@ class CriticSettings(NamedTuple):
 
     :param net_arch: hidden layers of each of the two critics.
     :param layer_norm: normalize their layers before each activation. HalfCheetah is learned sooner with it, Hopper later.
-    :param learning_rate: of critics, actor and refined policies; a number or a schedule. By default it falls to 0: what is
-        learned last is steadier, and earns more (docs/tried.md).
+    :param learning_rate: of critics, actor and refined policies; a number, or SB3's ConstantSchedule or LinearSchedule. By
+        default it falls to 0: what is learned last is steadier, and earns more (docs/tried.md).
     :param buffer_size: env steps kept.
     :param learning_starts: env steps before the first training; until then, GoGePo's candidates act alone.
     :param batch_size: env steps a gradient step sees.
@@ -88,6 +90,9 @@ class CriticSettings(NamedTuple):
         for name in ("learning_starts", "refine_steps"):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=0, integer=True)
         check_schedule("critic_kwargs['learning_rate']", settings.learning_rate)
+        if callable(settings.learning_rate) and not isinstance(settings.learning_rate, SAVED_SCHEDULES):
+            known = " or ".join(kind.__name__ for kind in SAVED_SCHEDULES)
+            raise ValueError(f"critic_kwargs['learning_rate'] must be a number or a {known}, got {settings.learning_rate!r}")
         for name in ("updates_per_step", "target_policy_noise", "target_noise_clip", "imitation_coef", "action_change"):
             check_number(f"critic_kwargs[{name!r}]", getattr(settings, name), minimum=0)
         for name in ("gamma", "tau"):

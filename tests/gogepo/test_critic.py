@@ -268,6 +268,7 @@ def test_steps_that_are_not_finite_do_not_reach_the_critic():
         (dict(layer_norm="yes"), r"critic_kwargs\['layer_norm'\] must be True or False, got 'yes'"),
         (dict(batch_size=0), r"critic_kwargs\['batch_size'\] must be an integer >= 1, got 0"),
         (dict(learning_rate=-1), r"critic_kwargs\['learning_rate'\] must be a finite number >= 0, got -1"),
+        (dict(learning_rate=abs), r"critic_kwargs\['learning_rate'\] must be a number or a ConstantSchedule"),
         (dict(updates_per_step=-1), r"critic_kwargs\['updates_per_step'\] must be a finite number >= 0, got -1"),
         ([1], "critic_kwargs must be a dict"),
     ],
@@ -308,10 +309,3 @@ def test_says_where_it_would_help(capsys):
     GoGePo("MlpPolicy", "HalfCheetah-v5", use_critic=True, critic_kwargs=CRITIC, **arguments).learn(1)
     GoGePo("MlpPolicy", "MountainCarContinuous-v0", **{**arguments, "n_candidates": 1}).learn(1)
     assert "use_critic=True" not in capsys.readouterr().out
-
-
-def test_generator_follows_to_the_end():
-    """Its learning rate stays, unless the user gives one."""
-    for given, expected in [({}, 5e-4), ({"learning_rate": 0.1}, 0.1)]:
-        model = GoGePo("MlpPolicy", Seeded(), use_critic=True, critic_kwargs=CRITIC, device="cpu", **given)
-        assert [model.lr_schedule(progress) for progress in (1.0, 0.0)] == [expected, expected]
