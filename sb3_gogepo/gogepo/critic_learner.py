@@ -22,6 +22,8 @@ from sb3_gogepo.networks.optimization import step_if_finite
 from sb3_gogepo.networks.state_critic import StateCritic
 from sb3_gogepo.rollouts.rollout import Episode
 
+#: Of the generator, beside a critic: with a rate that falls to 0, it meets fewer commands.
+CRITIC_LEARNING_RATE = 5e-4
 #: Of policies beside a critic: with a weight bound of 3, or with tanh, actors saturate.
 CRITIC_POLICY_KWARGS: dict[str, Any] = dict(weight_bound=6.0, activation_fn=nn.ReLU)
 #: Where a critic helps, as measured (docs/howto/state_critic.md)

@@ -35,7 +35,7 @@ from sb3_gogepo.buffers.policy_buffer import ACTOR, BEST, KIND_NAMES, REFINED, R
 from sb3_gogepo.buffers.transition_buffer import TransitionBuffer
 from sb3_gogepo.checks import check_bool, check_fraction, check_number, check_schedule
 from sb3_gogepo.gogepo.candidate_mix import choose_kind, critic_share, rerun_chance
-from sb3_gogepo.gogepo.critic_learner import CriticLearner, CriticSettings, say_where_it_helps
+from sb3_gogepo.gogepo.critic_learner import CRITIC_LEARNING_RATE, CriticLearner, CriticSettings, say_where_it_helps
 from sb3_gogepo.gogepo.policies import GoGePoPolicy
 from sb3_gogepo.networks.denormals import flush_denormals
 from sb3_gogepo.networks.losses import batch_mean, evaluator_loss, generator_loss, weight_distances
@@ -58,7 +58,7 @@ class GoGePo(GeneratorAlgorithm):
 
     Defaults that differ from ``presets.PAPER`` come from the runs in the documentation's "What was tried".
 
-    :param learning_rate: of the generator; a number or a schedule. By default it falls to 0.
+    :param learning_rate: of the generator; a number or a schedule. By default it falls to 0; with a critic it stays.
     :param evaluator_learning_rate: of the evaluator; a number or a schedule.
     :param evaluator_gradient_steps: evaluator steps a training round.
     :param generator_gradient_steps: generator steps a training round.
@@ -153,6 +153,7 @@ class GoGePo(GeneratorAlgorithm):
         settings = CriticSettings.of(critic_kwargs)
         if use_critic:
             policy_kwargs = settings.complete(policy_kwargs or {})
+            learning_rate = CRITIC_LEARNING_RATE if learning_rate is DEFAULT_LEARNING_RATE else learning_rate
         if probe_after is None:
             probe_after = 0.0 if use_critic else 0.5
         super().__init__(

@@ -309,3 +309,10 @@ def test_says_where_it_would_help(capsys):
     GoGePo("MlpPolicy", "HalfCheetah-v5", use_critic=True, critic_kwargs=CRITIC, **arguments).learn(1)
     GoGePo("MlpPolicy", "MountainCarContinuous-v0", **{**arguments, "n_candidates": 1}).learn(1)
     assert "use_critic=True" not in capsys.readouterr().out
+
+
+def test_generator_follows_to_the_end():
+    """Its learning rate stays, unless the user gives one."""
+    for given, expected in [({}, 5e-4), ({"learning_rate": 0.1}, 0.1)]:
+        model = GoGePo("MlpPolicy", Seeded(), use_critic=True, critic_kwargs=CRITIC, device="cpu", **given)
+        assert [model.lr_schedule(progress) for progress in (1.0, 0.0)] == [expected, expected]
